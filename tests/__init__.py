@@ -1,0 +1,1 @@
+"""SnackBase's tests; `make test` runs them all."""

@@ -1,0 +1,1 @@
+"""What tests share: real servers, Node and a real browser, and how they get here."""
