@@ -1,0 +1,1 @@
+"""The database behind the `Store` seam: SQLite here, PostgreSQL beside it later."""

@@ -1,0 +1,166 @@
+"""The seam between what SnackBase does and the database that holds it: `Store`, and the values it takes and gives.
+
+A store owns: the record tables, the system tables, the per-account counters and the change log. It promises the
+invariants I1–I5 (docs/concepts/guarantees.md): a record's change, its log row and the counter commit together; numbers
+are gapless and in commit order; nothing is acknowledged or announced before COMMIT returned. Whoever commits announces:
+`on_commit` is called with the committed changes in log order, so no write can bypass delivery. Step 4 of the path.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from snackbase.model import Change, Collection, Head, Op, Record
+
+MAX_TRANSACTION_CHANGES = 1000
+"""Changes in one transaction, cascades included; above: Conflict (contract §2)."""
+
+
+class Write(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of one record that somebody asks for.
+
+    Attributes:
+        values: create: every field of the collection, validated, in JSON form (missing ones null); update: the
+            changed fields only; delete: empty. System fields are the store's business.
+        allowed: judges update and delete on the record before the change, inside the transaction. False: the record
+            is reported as NotFound when `visible` says no as well, else Forbidden.
+        visible: whether the principal may see the record at all (its view rule); None = yes.
+    """
+
+    op: Op
+    collection: Collection
+    record_id: str
+    values: Mapping[str, Any] = {}
+    allowed: Callable[[Record], bool] | None = None
+    visible: Callable[[Record], bool] | None = None
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True):
+    """One SQL statement on system tables, with `?` placeholders (the dialect translates), inside a transaction.
+
+    `rows`: when given, exactly so many rows must be changed, else `error` is raised and the whole transaction fails.
+    `error` also replaces a unique violation of this statement.
+    """
+
+    sql: str
+    args: tuple[Any, ...] = ()
+    rows: int | None = None
+    error: Exception | None = None
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of rights to be written to the account's log: becomes a Change with Op.CONTROL.
+
+    what: user_rights | user_disabled | login_ended | logins_ended | key_revoked | account_disabled
+    subject: the id of the user, login, key or account it concerns.
+    data: extra words, e.g. {"except": "<sid>"} for logins_ended.
+    """
+
+    what: str
+    subject: str
+    data: Mapping[str, Any] = {}
+
+
+class Transaction(msgspec.Struct, frozen=True, kw_only=True):
+    """What commits or fails as one: statements first, then writes in order, cascades, then controls, counter, log."""
+
+    account_id: str
+    actor: str | None = None
+    statements: tuple[Statement, ...] = ()
+    writes: tuple[Write, ...] = ()
+    controls: tuple[Control, ...] = ()
+
+
+class Committed(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of a transaction. `changes`: every log row it wrote, in order, cascades included.
+
+    `head`: the account's head right after it. `written`: one entry a Write, in order (the record after it; for a
+    delete its last state; for an update that changed nothing the unchanged record, which has no log row).
+    """
+
+    changes: tuple[Change, ...]
+    head: Head
+    written: tuple[Record, ...] = ()
+
+
+class SchemaChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of a collection's definition; DDL and metadata in one transaction of its own (never in a group).
+
+    before None = create, after None = drop. The store assigns `version`, `schema_version` and `rules_version` of
+    the definition it returns from the bumped global version: rows altered (a field with a default added, a field
+    dropped) bump schema_version; a rule or *_fields changed bumps rules_version.
+    """
+
+    before: Collection | None
+    after: Collection | None
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """A list of records of one account. `where` builds the SQL of rule and filter (rules.to_sql) over the dialect.
+
+    where: called with (column, param): column(name) gives the quoted column, param(value) binds one value and gives
+        its placeholder; returns a boolean SQL expression, or None for all.
+    sort: (field, descending) pairs; the store appends `id`.
+    """
+
+    collection: Collection
+    account_id: str
+    where: Callable[[Callable[[str], str], Callable[[object], str]], str] | None = None
+    sort: tuple[tuple[str, bool], ...] = ()
+    skip: int = 0
+    limit: int = 30
+    total: bool = True
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Records, how many there are in all (None when not asked), and the head read in the same snapshot (I4)."""
+
+    items: tuple[Record, ...]
+    total: int | None
+    head: Head
+
+
+class Store(Protocol):
+    """The database. All methods may be called from the event loop; none blocks it for longer than a short read."""
+
+    epoch: str
+    """Identifies this history of positions; changes when numbers might be reused (evidence: I8)."""
+    dialect: str
+    """sqlite | postgres, for rules.to_sql."""
+    on_commit: Callable[[Sequence[Change]], None]
+    """Called on the loop, after COMMIT, in log order. Must not block or raise."""
+    on_schema: Callable[[int, tuple[Collection, ...]], None]
+    """Called on the loop with the new global version and every definition after a schema or rules change
+    committed, in commit order with `on_commit`."""
+
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    async def write(self, transaction: Transaction) -> Committed:
+        """Commit one transaction. Raises Conflict, ValidationFailed, NotFound, Forbidden, Unavailable (queue full,
+        disk full, locked); the error of one transaction never harms another of the same group."""
+        ...
+
+    async def alter(self, change: SchemaChange) -> Collection | None: ...
+    async def collections(self) -> tuple[int, tuple[Collection, ...]]:
+        """The global version and every collection's definition, from one snapshot."""
+        ...
+
+    async def get(self, collection: Collection, account_id: str, record_id: str) -> Record | None: ...
+    async def list(self, query: Query) -> Page:
+        """Raises Unavailable (code `query_timeout`) when it runs over its deadline."""
+        ...
+
+    async def head(self, account_id: str) -> Head: ...
+    async def heads(self, account_ids: Sequence[str]) -> dict[str, Head]: ...
+    async def read_changes(self, account_id: str, after: int, limit: int) -> list[Change]:
+        """Log rows with seq > after, in order, at most `limit`."""
+        ...
+
+    async def fetch(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a short read on system tables, `?` placeholders."""
+        ...
+
+    def stats(self) -> Mapping[str, float]:
+        """Numbers for /metrics: queue_length, queue_bytes, groups, group_writes, last_group_size, ..."""
+        ...
