@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 NEEDED = (3, 11)
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -74,8 +73,10 @@ def main() -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         set_up(sys.argv[1])
     except subprocess.CalledProcessError as error:
-        sys.exit(f"Set-up of .venv failed: {' '.join(map(str, error.cmd))}\nTry `make clean` and again; "
-                 "on Debian and Ubuntu `python3 -m venv` needs the package python3-venv.")
+        sys.exit(
+            f"Set-up of .venv failed: {' '.join(map(str, error.cmd))}\nTry `make clean` and again; "
+            "on Debian and Ubuntu `python3 -m venv` needs the package python3-venv."
+        )
     finally:
         os.close(descriptor)
 

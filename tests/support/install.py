@@ -1,7 +1,7 @@
 """Installs what the client tests need besides Python: npm packages, and Debian's Chromium where that is allowed.
 
-`make test` runs it as `python -m tests.support.install`; the second time it finds everything there. What cannot be had is
-said here, and again by pytest at the end with the names of the tests that did not run.
+`make test` runs it as `python -m tests.support.install`; the second time it finds everything there. What cannot be had
+is said here, and again by pytest at the end with the names of the tests that did not run.
 """
 
 import fcntl
@@ -64,7 +64,12 @@ def install_browser() -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in ([*apt, "update"], [*apt, "install", "--yes", "--no-install-recommends", "chromium"]):
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         if done.returncode != 0:
             print(done.stdout[-4000:], flush=True)

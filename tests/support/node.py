@@ -1,4 +1,4 @@
-"""Runs ES modules with Node beside the installed npm packages of `tests/js`, and reads what they print as JSON lines."""
+"""Runs ES modules with Node beside the installed npm packages of `tests/js`, and reads the JSON lines they print."""
 
 import asyncio
 import contextlib
@@ -80,13 +80,11 @@ class NodeProcess:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.gather(*self._readers)
-                code = await self._process.wait()
-        except TimeoutError:
+        _, late = await asyncio.wait(self._readers, timeout=timeout_s)
+        if late:
             await self.close()
-            raise NodeFailed(f"The script did not end within {timeout_s} s: {self.messages[-5:]}\n{self.printed}") from None
+            raise NodeFailed(f"The script did not end within {timeout_s} s: {self.messages[-5:]}\n{self.printed}")
+        code = await self._process.wait()
         return NodeResult(code, self.messages, "".join(self._text), "".join(self._errors))
 
     async def close(self) -> None:
@@ -119,7 +117,9 @@ class NodeProcess:
 
 
 @asynccontextmanager
-async def start_node(script: Path | str, *args: str, env: Mapping[str, str] | None = None) -> AsyncIterator[NodeProcess]:
+async def start_node(
+    script: Path | str, *args: str, env: Mapping[str, str] | None = None
+) -> AsyncIterator[NodeProcess]:
     """Starts a script and ends it with the block.
 
     Args:
@@ -155,7 +155,7 @@ async def run_node(
     timeout_s: float = 60,
     check: bool = True,
 ) -> NodeResult:
-    """Runs a script to its end (see `start_node`). Raises NodeFailed when it fails (unless `check` is off) or is late."""
+    """Runs a script to its end (see `start_node`). Raises NodeFailed when it is late or, with `check`, fails."""
     async with start_node(script, *args, env=env) as running:
         result = await running.finish(timeout_s=timeout_s)
     if check and result.exit_code != 0:
