@@ -1,0 +1,1 @@
+"""The wire: frames, streams, handshakes and messages, byte by byte."""
