@@ -1,0 +1,1 @@
+"""REST: the routes, and what they have in common."""
