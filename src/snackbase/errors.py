@@ -5,9 +5,12 @@
     ├── Unauthorized                    401 token_missing | token_invalid | token_expired | token_revoked | ...
     ├── Forbidden                       403 forbidden
     ├── NotFound                        404 not_found
+    ├── MethodNotAllowed                405 method_not_allowed
+    ├── RequestTimeout                  408 request_timeout
     ├── Conflict                        409 conflict
     ├── Gone                            410 position_gone
     ├── TooLarge                        413 too_large
+    ├── UnsupportedMediaType            415 unsupported_media_type
     ├── ValidationFailed                422 validation_failed, with one FieldError a field
     ├── RateLimited                     429 rate_limited
     └── Unavailable                     503 unavailable
@@ -75,6 +78,14 @@ class NotFound(SnackBaseError):
     code, status, title = "not_found", 404, "Not found"
 
 
+class MethodNotAllowed(SnackBaseError):
+    code, status, title = "method_not_allowed", 405, "Method not allowed"
+
+
+class RequestTimeout(SnackBaseError):
+    code, status, title = "request_timeout", 408, "Request timeout"
+
+
 class Conflict(SnackBaseError):
     code, status, title = "conflict", 409, "Conflict"
 
@@ -85,6 +96,10 @@ class Gone(SnackBaseError):
 
 class TooLarge(SnackBaseError):
     code, status, title = "too_large", 413, "Payload too large"
+
+
+class UnsupportedMediaType(SnackBaseError):
+    code, status, title = "unsupported_media_type", 415, "Unsupported media type"
 
 
 class ValidationFailed(SnackBaseError):

@@ -204,7 +204,7 @@ class Hooks:
         return await self._workers.run(lambda: callback.function(**arguments))
 
     def _register(self, event: str, priority: int, collection: str | None = None) -> Callable[[F], F]:
-        if callable(collection) or callable(priority):
+        if any(map(callable, (collection, priority))):
             raise TypeError(f"write @app.hook.{event}() with parentheses")
 
         def register(function: F) -> F:
