@@ -1,0 +1,281 @@
+"""The outermost layer of every HTTP request: identity, limits, origin, errors, headers, access log, numbers.
+
+Pure ASGI, so that a realtime connection can be handed over underneath it: websocket scopes pass through untouched, and
+of a response only the start message is completed. Whatever is raised below leaves as contract §6 says; a stack trace
+goes to the log under the request id, never to the client. Step 1 of the path of a write.
+"""
+
+import asyncio
+import re
+import secrets
+from collections.abc import MutableMapping
+from time import monotonic
+from typing import Any
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Match, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from snackbase.config import Settings
+from snackbase.errors import (
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    RequestTimeout,
+    SnackBaseError,
+    TooLarge,
+    Unauthorized,
+)
+from snackbase.metrics import Counters, add
+from snackbase.origins import Origins, header
+from snackbase.web.http import error_body, json_response
+
+log = structlog.get_logger("snackbase.http")
+
+METHODS = "DELETE, GET, PATCH, POST, PUT"
+ALLOWED_HEADERS = "authorization, content-type, idempotency-key, last-event-id, x-account-id, x-api-key, x-request-id"
+EXPOSED_HEADERS = "X-SnackBase-Position, X-Request-ID, Retry-After"
+PREFLIGHT_SECONDS = 600
+QUIET_PATHS = frozenset({"/health", "/ready", "/live", "/metrics", "/api/v1/health"})
+"""Asked every few seconds by machines: logged at debug level."""
+DISCARDED_BYTES = 8 << 20
+"""How much of a refused body is still read, so that the client gets to see the answer."""
+DISCARDING_SECONDS = 2.0
+MOST_ERROR_CODES = 200
+"""Label values of the error counter; hooks may make up codes of their own."""
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,127}\Z")
+_KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_DEFAULT_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class Http:
+    """An ASGI application around a router."""
+
+    def __init__(self, router: Router, *, settings: Settings, origins: Origins, counters: Counters) -> None:
+        self._router = router
+        self._origins = origins
+        self._counters = counters
+        self._max_body_bytes = settings.max_body_bytes
+        self._timeout_s = settings.request_timeout_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self  # makes starlette raise its 404 and 405 instead of answering them itself
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        await _Exchange(self, scope, receive, send).run()
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, http: Http, scope: Scope, receive: Receive, send: Send) -> None:
+        self._http = http
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._started = monotonic()
+        self._received = 0
+        self._body_complete = False
+        self._status = 0
+        given = header(scope, b"x-request-id")
+        self._request_id = given if given and _SANE_REQUEST_ID.match(given) else secrets.token_hex(12)
+        self._cors = header(scope, b"origin") is not None and http._origins.allows(scope)
+
+    async def run(self) -> None:
+        """Answer, whatever happens, and account for it."""
+        structlog.contextvars.bind_contextvars(request_id=self._request_id)
+        try:
+            if not await self._answered_preflight():
+                self._check_length()
+                await self._http._router(self._scope, self._read, self._write)
+        except ClientDisconnect:
+            self._status = self._status or 499
+        except Exception as error:
+            await self._fail(error)
+        finally:
+            self._account()
+
+    async def _answered_preflight(self) -> bool:
+        """A cross-origin preflight never reaches a route (Fetch standard, CORS-preflight fetch)."""
+        if self._scope["method"] != "OPTIONS" or header(self._scope, b"access-control-request-method") is None:
+            return False
+        if header(self._scope, b"origin") is not None and not self._cors:
+            raise Forbidden("This origin may not call here; the server's log says what to set.", code="origin_refused")
+        headers = {
+            "Access-Control-Allow-Methods": METHODS,
+            "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+            "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
+        }
+        await Response(status_code=204, headers=headers)(self._scope, self._read, self._write)
+        return True
+
+    def _check_length(self) -> None:
+        declared = header(self._scope, b"content-length")
+        if declared and declared.isdecimal() and int(declared[:20]) > self._http._max_body_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The body is larger than {self._http._max_body_bytes} bytes.")
+
+    async def _read(self) -> Message:
+        """`receive` with the limits on a body's size and time."""
+        if self._body_complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._started + self._http._timeout_s - monotonic()):
+                message = await self._receive()
+        except TimeoutError:
+            raise RequestTimeout(f"The body did not arrive within {self._http._timeout_s:g} seconds.") from None
+        if message["type"] == "http.request":
+            self._received += len(message.get("body", b""))
+            self._body_complete = not message.get("more_body", False)
+            if self._received > self._http._max_body_bytes:
+                raise self._too_large()
+        return message
+
+    async def _write(self, message: Message) -> None:
+        """`send` that completes the response's head."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            message["headers"] = self._completed(list(message.get("headers", ())))
+        await self._send(message)
+
+    def _completed(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        present = {name.lower() for name, _ in headers}
+        headers += [default for default in _DEFAULT_HEADERS if default[0] not in present]
+        headers.append((b"x-request-id", self._request_id.encode("ascii")))
+        # Also without an Origin: a cache must not hand the answer for one page to another.
+        headers.append((b"vary", b"Origin"))
+        if self._cors:
+            origin = header(self._scope, b"origin") or ""
+            headers.append((b"access-control-allow-origin", origin.encode("latin-1")))
+            headers.append((b"access-control-allow-credentials", b"true"))
+            headers.append((b"access-control-expose-headers", EXPOSED_HEADERS.encode("ascii")))
+        return headers
+
+    async def _fail(self, raised: Exception) -> None:
+        error = self._translated(raised)
+        if error.status == 500:
+            log.error("request_failed", path=_path(self._scope), code=error.code, exc_info=raised)
+        if self._status:
+            # The head is out already: the server ends the connection, since the body is not complete.
+            return
+        errors = self._http._counters.errors
+        add(errors, error.code if error.code in errors or len(errors) < MOST_ERROR_CODES else "other")
+        headers = _error_headers(error)
+        if isinstance(error, MethodNotAllowed):
+            headers["Allow"] = self._allowed_methods()
+        if not self._body_complete and not self._has_no_body():
+            headers["Connection"] = "close"
+            if not isinstance(error, RequestTimeout):
+                await self._discard_body()
+        body = error_body(error, request_id=self._request_id if error.status == 500 else None)
+        response = json_response(body, status=error.status, headers=headers)
+        try:
+            await response(self._scope, self._receive, self._write)
+        except OSError:
+            self._status = 499
+
+    def _translated(self, raised: Exception) -> SnackBaseError:
+        if isinstance(raised, SnackBaseError):
+            return raised
+        if isinstance(raised, HTTPException):
+            if raised.status_code == 405:
+                return MethodNotAllowed(f"{self._scope['method']} is not possible here.")
+            if raised.status_code == 404:
+                return NotFound("There is nothing at this path.", code="route_not_found")
+            error = SnackBaseError(str(raised.detail), code="http_error")
+            error.status, error.title = raised.status_code, "Request failed"
+            return error
+        return SnackBaseError("Something went wrong in the server; its log knows more under the request id.")
+
+    def _allowed_methods(self) -> str:
+        methods: set[str] = set()
+        for route in self._http._router.routes:
+            if route.matches(self._scope)[0] is not Match.NONE:
+                methods |= getattr(route, "methods", None) or set()
+        return ", ".join(sorted(methods))
+
+    def _has_no_body(self) -> bool:
+        length = header(self._scope, b"content-length")
+        return header(self._scope, b"transfer-encoding") is None and (length is None or length == "0")
+
+    async def _discard_body(self) -> None:
+        """Read on for a while: closing with unread bytes resets the connection before the client sees the answer."""
+        if header(self._scope, b"expect") is not None:
+            return
+        discarded = 0
+        try:
+            async with asyncio.timeout(DISCARDING_SECONDS):
+                while discarded < DISCARDED_BYTES:
+                    message = await self._receive()
+                    discarded += len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            return
+
+    def _account(self) -> None:
+        seconds = monotonic() - self._started
+        method, status = self._scope["method"], str(self._status or 500)
+        route = getattr(self._scope.get("route"), "path", "unmatched")
+        counters = self._http._counters
+        add(counters.requests, (method if method in _KNOWN_METHODS else "OTHER", route, status))
+        counters.request_seconds.observe(seconds)
+        path = _path(self._scope)
+        write = log.debug if path in QUIET_PATHS else log.info
+        write(
+            "request",
+            method=method[:20],
+            path=path,
+            status=int(status),
+            duration_ms=round(seconds * 1000, 2),
+            client=self._http._origins.client_address(self._scope),
+            user_id=self._scope.get("snackbase.user_id"),
+        )
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """The router's last resort, for both kinds of scope.
+
+    Source: ASGI specification, WebSocket Denial Response.
+    """
+    error = NotFound("There is nothing at this path.", code="route_not_found")
+    if scope["type"] != "websocket":
+        raise error
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1000})
+        return
+    response = json_response(error_body(error), status=error.status)
+    await send({"type": "websocket.http.response.start", "status": error.status, "headers": response.raw_headers})
+    await send({"type": "websocket.http.response.body", "body": response.body})
+
+
+def note_user(scope: MutableMapping[str, Any], user_id: str | None) -> None:
+    """Have the access log say who the request was for; called once the token is verified."""
+    scope["snackbase.user_id"] = user_id
+
+
+def _error_headers(error: SnackBaseError) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after_s is not None or error.status in (429, 503):
+        headers["Retry-After"] = str(max(1, round(error.retry_after_s or 1)))
+    return headers
+
+
+def _path(scope: Scope) -> str:
+    """The path as it was sent, without the query string, which may hold a token."""
+    raw = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
+    return str(raw.partition(b"?")[0][:200].decode("ascii", "backslashreplace"))
