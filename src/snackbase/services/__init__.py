@@ -1,0 +1,1 @@
+"""What the API does, behind every transport: accounts, collections, records."""
