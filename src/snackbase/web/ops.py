@@ -97,7 +97,7 @@ class OpsRoutes:
                 raise Unauthorized("The numbers want the token of SNACKBASE_METRICS_TOKEN as a bearer token.")
         elif not self._origins.from_loopback(request.scope):
             raise Forbidden(
-                "The numbers are for this machine only, unless SNACKBASE_METRICS_TOKEN is set and sent as a bearer token.",
+                "Only this machine sees the numbers, unless SNACKBASE_METRICS_TOKEN is set and sent as a bearer token.",
                 code="metrics_local_only",
             )
         return Response(self._metrics.render(), media_type=CONTENT_TYPE)
