@@ -270,6 +270,8 @@ def _error_headers(error: SnackBaseError) -> dict[str, str]:
     headers: dict[str, str] = {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
+    if error.status == 426:
+        headers["Upgrade"] = "websocket"  # RFC 9110 §15.5.22
     if error.retry_after_s is not None or error.status in (429, 503):
         headers["Retry-After"] = str(max(1, round(error.retry_after_s or 1)))
     return headers

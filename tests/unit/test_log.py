@@ -1,0 +1,129 @@
+"""Log lines: structured, one a line, and without anything that looks like a token."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from snackbase import log
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    root, config = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.configure(**config)
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_json_line_holds_level_time_logger_and_what_was_given(stream: io.StringIO) -> None:
+    log.set_up(level="info", format="json", stream=stream)
+    structlog.get_logger("snackbase.http").info("request", status=200, path="/é\n")
+
+    [line] = lines(stream)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"event": "request", "level": "info", "logger": "snackbase.http", "status": 200, "path": "/é\n"}
+
+
+def test_what_is_below_the_level_is_not_written(stream: io.StringIO) -> None:
+    log.set_up(level="warning", format="json", stream=stream)
+    structlog.get_logger().info("quiet")
+    logging.getLogger("uvicorn.error").info("quiet")
+    structlog.get_logger().warning("loud")
+
+    assert [line["event"] for line in lines(stream)] == ["loud"]
+
+
+def test_lines_of_the_standard_library_come_in_the_same_form(stream: io.StringIO) -> None:
+    log.set_up(level="info", format="json", stream=stream)
+    logging.getLogger("uvicorn.error").warning("Invalid %s", "request")
+
+    [line] = lines(stream)
+    assert (line["event"], line["level"], line["logger"]) == ("Invalid request", "warning", "uvicorn.error")
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+@pytest.mark.parametrize("source", ["structlog", "logging", "trace"])
+def test_no_token_is_written_whoever_writes_the_line(stream: io.StringIO, format: str, source: str) -> None:
+    log.set_up(level="info", format=format, stream=stream)
+    if source == "structlog":
+        structlog.get_logger().info("got", url=f"/ws?token={JWT}", token="opaque-one", header="Bearer opaque-two")
+    elif source == "logging":
+        logging.getLogger("uvicorn.error").info('"WebSocket %s" [accepted]', f"/ws?token={JWT}&x=1")
+    else:
+        try:
+            raise ValueError(f"cannot read {JWT}")
+        except ValueError:
+            structlog.get_logger().exception("failed", password="hunter22")
+
+    text = stream.getvalue()
+    assert log.MASK in text
+    for secret in (JWT, JWT.split(".")[2], "opaque-one", "opaque-two", "hunter22"):
+        assert secret not in text
+
+
+def test_uvicorns_own_access_log_is_masked_where_it_runs_the_server(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("uvicorn.access")
+    monkeypatch.setattr(logger, "filters", [])
+    monkeypatch.setattr(logger, "handlers", [logging.StreamHandler(stream)])
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    log.mask_foreign_loggers()
+    logger.info('%s - "%s %s" %d', "127.0.0.1:1", "GET", "/api/v1/realtime/subscribe?token=opaque&x=1", 200)
+
+    assert stream.getvalue() == '127.0.0.1:1 - "GET /api/v1/realtime/subscribe?token=***&x=1" 200\n'
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_a_stack_trace_is_written_without_the_values_of_variables(stream: io.StringIO, format: str) -> None:
+    log.set_up(level="info", format=format, stream=stream)
+    confidential = "value of a " + "local variable"
+    try:
+        raise KeyError("missing")
+    except KeyError as error:
+        structlog.get_logger().error("failed", exc_info=error)
+
+    assert "KeyError" in stream.getvalue()
+    assert "test_log.py" in stream.getvalue()
+    assert confidential not in stream.getvalue()
+
+
+def test_a_value_from_a_client_cannot_start_a_line_of_its_own(stream: io.StringIO) -> None:
+    log.set_up(level="info", format="console", stream=stream)
+    structlog.get_logger().info("got", path="/a\n2026-01-01 forged\x1b[2J")
+
+    assert len(stream.getvalue().splitlines()) == 1
+    assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("value", ["\ud800", object(), {1: 2}, 2**200, b"bytes"])
+def test_a_value_that_json_cannot_hold_does_not_lose_the_line(stream: io.StringIO, value: object) -> None:
+    log.set_up(level="info", format="json", stream=stream)
+    structlog.get_logger().info("got", value=value)
+
+    assert len(lines(stream)) == 1
+
+
+def test_a_closed_stream_stops_nobody() -> None:
+    stream = io.StringIO()
+    log.set_up(level="info", format="json", stream=stream)
+    stream.close()
+
+    structlog.get_logger().info("nobody reads this")
