@@ -121,6 +121,11 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     head: Head
 
 
+# Named out here: inside Store, `list` is the method.
+Changes = list[Change]
+Rows = list[tuple[Any, ...]]
+
+
 class Store(Protocol):
     """The database. All methods may be called from the event loop; none blocks it for longer than a short read."""
 
@@ -153,11 +158,11 @@ class Store(Protocol):
 
     async def head(self, account_id: str) -> Head: ...
     async def heads(self, account_ids: Sequence[str]) -> dict[str, Head]: ...
-    async def read_changes(self, account_id: str, after: int, limit: int) -> list[Change]:
+    async def read_changes(self, account_id: str, after: int, limit: int) -> Changes:
         """Log rows with seq > after, in order, at most `limit`."""
         ...
 
-    async def fetch(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    async def fetch(self, sql: str, args: Sequence[Any] = ()) -> Rows:
         """Rows of a short read on system tables, `?` placeholders."""
         ...
 
