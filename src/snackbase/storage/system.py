@@ -1,0 +1,304 @@
+"""The SQL of accounts, roles, users and logins: reads that give values of the model, statements for transactions.
+
+Reads take the store and are short; statements are handed to `Store.write` inside a Transaction, so that a change of
+somebody's rights and its control row commit together. Must not decide who may do what, and never gives a password hash
+to anybody but the two who compare it (login, change of password).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from snackbase.model import SYSTEM_ACCOUNT_ID, Account, User
+from snackbase.storage.base import Statement, Store
+
+_ACCOUNT = "a.id, a.account_code, a.slug, a.name, a.is_active, a.registration, a.created_at, a.updated_at"
+_USER = "u.id, u.account_id, u.email, r.name, u.role_id, u.groups, u.is_active, u.created_at, u.last_login"
+_USERS = "_users u JOIN _roles r ON r.id = u.role_id"
+_ACCOUNT_COLUMNS = 8
+_USER_COLUMNS = 9
+
+# ruff: noqa: S608 - every text that is put together here is a constant of this file; values are bound.
+_INSERT_USER = (
+    "INSERT INTO _users(id, account_id, email, password_hash, role_id, groups, is_active, created_at, updated_at) "
+)
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    id: int
+    name: str
+    description: str
+
+
+class Secret(msgspec.Struct, frozen=True, kw_only=True):
+    """A user with the hash of their password: never leaves the services."""
+
+    user: User
+    password_hash: str
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rows say now about the user of a token: their account, and the login if it is alive.
+
+    refresh_id: the `jti` of the login's newest refresh token; None when the login has ended or never was.
+    """
+
+    user: User
+    account: Account
+    refresh_id: str | None
+
+
+def _account(row: Sequence[Any]) -> Account:
+    return Account(
+        id=row[0],
+        account_code=row[1],
+        slug=row[2],
+        name=row[3],
+        is_active=bool(row[4]),
+        registration=row[5],
+        created_at=row[6],
+        updated_at=row[7],
+    )
+
+
+def _user(row: Sequence[Any]) -> User:
+    return User(
+        id=row[0],
+        account_id=row[1],
+        email=row[2],
+        role=row[3],
+        role_id=row[4],
+        groups=msgspec.json.decode(row[5], type=tuple[str, ...]) if row[5] != "[]" else (),
+        is_active=bool(row[6]),
+        created_at=row[7],
+        last_login=row[8],
+    )
+
+
+# Reads
+
+
+async def find_account(store: Store, reference: str) -> Account | None:
+    """By id, slug or code, in whatever case. Slugs never look like ids or codes, so at most one answers."""
+    given = (reference.lower(), reference.lower(), reference.upper())
+    rows = await store.fetch(
+        f"SELECT {_ACCOUNT} FROM _accounts a WHERE a.id = ? OR a.slug = ? OR a.account_code = ?",
+        given,
+    )
+    return _account(rows[0]) if rows else None
+
+
+async def find_user(store: Store, user_id: str) -> User | None:
+    rows = await store.fetch(f"SELECT {_USER} FROM {_USERS} WHERE u.id = ?", (user_id,))
+    return _user(rows[0]) if rows else None
+
+
+async def find_secret(store: Store, account_id: str, email: str) -> Secret | None:
+    """The user with this e-mail (in lower case, as stored) in this account."""
+    sql = f"SELECT {_USER}, u.password_hash FROM {_USERS} WHERE u.account_id = ? AND u.email = ?"
+    rows = await store.fetch(sql, (account_id, email))
+    return Secret(user=_user(rows[0]), password_hash=rows[0][_USER_COLUMNS]) if rows else None
+
+
+async def find_secret_by_id(store: Store, user_id: str) -> Secret | None:
+    sql = f"SELECT {_USER}, u.password_hash FROM {_USERS} WHERE u.id = ?"
+    rows = await store.fetch(sql, (user_id,))
+    return Secret(user=_user(rows[0]), password_hash=rows[0][_USER_COLUMNS]) if rows else None
+
+
+async def find_presence(store: Store, user_id: str, session_id: str) -> Presence | None:
+    """One read for every request: user, account and login together; None when there is no such user."""
+    rows = await store.fetch(
+        f"SELECT {_USER}, {_ACCOUNT}, l.refresh_jti FROM {_USERS} JOIN _accounts a ON a.id = u.account_id"
+        " LEFT JOIN _logins l ON l.sid = ? AND l.user_id = u.id AND l.ended_at IS NULL WHERE u.id = ?",
+        (session_id, user_id),
+    )
+    if not rows:
+        return None
+    row = rows[0]
+    return Presence(
+        user=_user(row), account=_account(row[_USER_COLUMNS:]), refresh_id=row[_USER_COLUMNS + _ACCOUNT_COLUMNS]
+    )
+
+
+async def live_logins(store: Store, user_id: str) -> list[str]:
+    """The session ids of a user's logins that have not ended, oldest first."""
+    rows = await store.fetch(
+        "SELECT sid FROM _logins WHERE user_id = ? AND ended_at IS NULL ORDER BY created_at, sid", (user_id,)
+    )
+    return [sid for (sid,) in rows]
+
+
+async def has_users(store: Store, account_id: str) -> bool:
+    return bool(await store.fetch("SELECT 1 FROM _users WHERE account_id = ? LIMIT 1", (account_id,)))
+
+
+async def list_users(store: Store, account_id: str | None, *, skip: int, limit: int) -> tuple[list[User], int]:
+    """A page of an account's users (None: of all accounts), oldest first, and how many there are."""
+    where, args = ("WHERE u.account_id = ?", (account_id,)) if account_id is not None else ("", ())
+    rows = await store.fetch(
+        f"SELECT {_USER} FROM {_USERS} {where} ORDER BY u.created_at, u.id LIMIT ? OFFSET ?",
+        (*args, limit, skip),
+    )
+    total = await store.fetch(f"SELECT count(*) FROM _users u {where}", args)
+    return [_user(row) for row in rows], total[0][0]
+
+
+async def list_accounts(store: Store, *, skip: int, limit: int) -> tuple[list[Account], int]:
+    rows = await store.fetch(
+        f"SELECT {_ACCOUNT} FROM _accounts a ORDER BY a.num LIMIT ? OFFSET ?",
+        (limit, skip),
+    )
+    total = await store.fetch("SELECT count(*) FROM _accounts")
+    return [_account(row) for row in rows], total[0][0]
+
+
+async def list_roles(store: Store) -> list[Role]:
+    rows = await store.fetch("SELECT id, name, description FROM _roles ORDER BY id")
+    return [Role(id=row[0], name=row[1], description=row[2]) for row in rows]
+
+
+# Statements
+
+
+def insert_account(account: Account, *, error: Exception) -> Statement:
+    """A new account. Its code is counted up by the statement itself: AA0001 … AA9999, AB0001 … (`account.account_code`
+    is not used), so two accounts founded at once never meet. `error`: the slug is taken."""
+    number = "(SELECT max(num) + 1 FROM _accounts)"
+    # 9999 codes a pair of letters, counted from 0.
+    pair = f"(({number} - 1) / 9999)"
+    code = f"char(65 + {pair} / 26, 65 + {pair} % 26) || printf('%04d', ({number} - 1) % 9999 + 1)"
+    return Statement(
+        sql="INSERT INTO _accounts(num, account_code, id, slug, name, is_active, registration, created_at, updated_at)"
+        f" VALUES ({number}, {code}, ?, ?, ?, ?, ?, ?, ?)",
+        args=(
+            account.id,
+            account.slug,
+            account.name,
+            int(account.is_active),
+            account.registration,
+            account.created_at,
+            account.updated_at,
+        ),
+        rows=1,
+        error=error,
+    )
+
+
+def update_account(account: Account) -> Statement:
+    return Statement(
+        sql="UPDATE _accounts SET name = ?, is_active = ?, registration = ?, updated_at = ? WHERE id = ?",
+        args=(account.name, int(account.is_active), account.registration, account.updated_at, account.id),
+        rows=1,
+    )
+
+
+def insert_user(user: User, password_hash: str, *, error: Exception) -> Statement:
+    """`error`: the e-mail is taken in this account."""
+    return Statement(
+        sql=_INSERT_USER + "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        args=_inserted(user, password_hash),
+        rows=1,
+        error=error,
+    )
+
+
+def insert_first_superadmin(user: User, password_hash: str, *, error: Exception) -> Statement:
+    """A user of the system account, if it has none yet; else `error`: of several processes exactly one makes it."""
+    return Statement(
+        sql=_INSERT_USER
+        + "SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM _users WHERE account_id = ?)",
+        args=(*_inserted(user, password_hash), SYSTEM_ACCOUNT_ID),
+        rows=1,
+        error=error,
+    )
+
+
+def _inserted(user: User, password_hash: str) -> tuple[Any, ...]:
+    groups = msgspec.json.encode(user.groups).decode()
+    return (
+        user.id,
+        user.account_id,
+        user.email,
+        password_hash,
+        user.role_id,
+        groups,
+        int(user.is_active),
+        user.created_at,
+        user.created_at,
+    )
+
+
+def update_user(before: User, after: User, *, at: str, error: Exception) -> Statement:
+    """The changed user, if nobody changed the rights meanwhile. `error`: the e-mail is taken, or somebody did."""
+    return Statement(
+        sql="UPDATE _users SET email = ?, role_id = ?, groups = ?, is_active = ?, updated_at = ?"
+        " WHERE id = ? AND email = ? AND role_id = ? AND groups = ? AND is_active = ?",
+        args=(
+            *(after.email, after.role_id, msgspec.json.encode(after.groups).decode(), int(after.is_active), at),
+            *(before.id, before.email, before.role_id),
+            *(msgspec.json.encode(before.groups).decode(), int(before.is_active)),
+        ),
+        rows=1,
+        error=error,
+    )
+
+
+def set_password(user_id: str, password_hash: str, *, old_hash: str | None, at: str, error: Exception) -> Statement:
+    """`old_hash`: only while the password is still this one, else `error`."""
+    return Statement(
+        sql="UPDATE _users SET password_hash = ?, updated_at = ? WHERE id = ? AND (? IS NULL OR password_hash = ?)",
+        args=(password_hash, at, user_id, old_hash, old_hash),
+        rows=1,
+        error=error,
+    )
+
+
+def insert_login(
+    session_id: str, *, user_id: str, password_hash: str, refresh_id: str, at: str, expires_at: int, error: Exception
+) -> Statement:
+    """A login of an active user whose password is still the one that was compared; else `error`.
+
+    Without the condition a login that was being checked while the password changed would outlive the change."""
+    return Statement(
+        sql="INSERT INTO _logins(sid, user_id, account_id, refresh_jti, created_at, expires_at)"
+        " SELECT ?, id, account_id, ?, ?, ? FROM _users WHERE id = ? AND password_hash = ? AND is_active = 1",
+        args=(session_id, refresh_id, at, expires_at, user_id, password_hash),
+        rows=1,
+        error=error,
+    )
+
+
+def note_login(user_id: str, *, at: str) -> Statement:
+    return Statement(sql="UPDATE _users SET last_login = ? WHERE id = ?", args=(at, user_id))
+
+
+def forget_expired_logins(now_s: float) -> Statement:
+    """Some rows of logins that are over by time; run along with every login, so the table stays bounded."""
+    return Statement(
+        sql="DELETE FROM _logins WHERE sid IN (SELECT sid FROM _logins WHERE expires_at < ? LIMIT 100)",
+        args=(int(now_s),),
+    )
+
+
+def rotate_login(session_id: str, *, old_id: str, new_id: str, expires_at: int, error: Exception) -> Statement:
+    """Replace the refresh token of a live login; `error`: `old_id` is not its newest any more, or it has ended."""
+    return Statement(
+        sql="UPDATE _logins SET refresh_jti = ?, expires_at = ? WHERE sid = ? AND refresh_jti = ? AND ended_at IS NULL",
+        args=(new_id, expires_at, session_id, old_id),
+        rows=1,
+        error=error,
+    )
+
+
+def end_login(session_id: str, *, at: str) -> Statement:
+    return Statement(sql="UPDATE _logins SET ended_at = ? WHERE sid = ? AND ended_at IS NULL", args=(at, session_id))
+
+
+def end_logins(user_id: str, *, at: str, keep: str | None = None) -> Statement:
+    """End all logins of a user, but the one with the session id `keep`."""
+    return Statement(
+        sql="UPDATE _logins SET ended_at = ? WHERE user_id = ? AND ended_at IS NULL AND sid <> ?",
+        args=(at, user_id, keep or ""),
+    )
