@@ -52,7 +52,7 @@ class Origins:
         origin = normalized(given)
         if origin is not None and (
             origin in self._allowed
-            or (self._loopback_allowed and _is_loopback(urlsplit(origin).hostname))
+            or (self._loopback_allowed and _arrived_on_loopback(scope) and _is_loopback(urlsplit(origin).hostname))
             or origin == self.own(scope)
         ):
             return True
@@ -174,6 +174,12 @@ def _peer(scope: Mapping[str, Any]) -> str:
         return UNKNOWN_ADDRESS
     address = _address(str(client[0]))
     return str(address) if address is not None else str(client[0])
+
+
+def _arrived_on_loopback(scope: Mapping[str, Any]) -> bool:
+    """Under another ASGI server the setting HOST says nothing about where it listens; the accepted socket does."""
+    server = scope.get("server")
+    return not server or server[1] is None or _is_loopback(str(server[0]))
 
 
 def _last(value: str | None) -> str | None:

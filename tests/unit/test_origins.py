@@ -96,6 +96,13 @@ def test_a_loopback_origin_is_allowed_only_while_bound_to_loopback(host: str, al
     assert origins(host).allows(scope(peer="127.0.0.1", host="127.0.0.1:8000", origin=origin)) is allowed
 
 
+@pytest.mark.parametrize(("server", "allowed"), [("127.0.0.1", True), ("::1", True), ("192.0.2.7", False)])
+def test_a_loopback_origin_is_refused_where_the_connection_came_in_from_outside(server: str, allowed: bool) -> None:
+    request = {**scope(host="192.0.2.7:8000", origin="http://localhost:5173"), "server": (server, 8000)}
+
+    assert origins("127.0.0.1").allows(request) is allowed
+
+
 def test_a_name_that_merely_looks_like_loopback_is_refused() -> None:
     for origin in ("http://127.0.0.1.evil.example", "http://localhost.evil.example", "http://evil.example:127"):
         assert not origins("127.0.0.1").allows(scope(host="127.0.0.1:8000", origin=origin))

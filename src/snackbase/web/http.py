@@ -6,13 +6,13 @@ enforced below it, by the middleware that wraps `receive`. Step 1 and 2 of the p
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from snackbase.errors import BadRequest, FieldError, SnackBaseError, UnsupportedMediaType, ValidationFailed
+from snackbase.errors import BadRequest, FieldError, UnsupportedMediaType, ValidationFailed
 from snackbase.model import Principal
 
 T = TypeVar("T")
@@ -71,23 +71,6 @@ def json_response(value: object, *, status: int = 200, headers: Mapping[str, str
 def raw_json_response(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """An answer whose JSON is encoded already."""
     return Response(body, status, headers, "application/json")
-
-
-def error_body(error: SnackBaseError, *, request_id: str | None = None) -> dict[str, Any]:
-    """The one shape of an error over REST (contract §6).
-
-    `detail` repeats `message`: existing clients read either. `request_id` is given with a 500 only.
-    """
-    body: dict[str, Any] = {
-        "error": error.title,
-        "message": error.message,
-        "detail": error.message,
-        "code": error.code,
-        "details": list(error.details),
-    }
-    if request_id is not None:
-        body["request_id"] = request_id
-    return body
 
 
 def _too_deep() -> BadRequest:

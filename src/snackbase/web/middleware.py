@@ -28,10 +28,11 @@ from snackbase.errors import (
     SnackBaseError,
     TooLarge,
     Unauthorized,
+    error_body,
 )
 from snackbase.metrics import Counters, add
 from snackbase.origins import Origins, header
-from snackbase.web.http import error_body, json_response
+from snackbase.web.http import json_response
 
 log = structlog.get_logger("snackbase.http")
 
