@@ -12,7 +12,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -21,6 +21,7 @@ import msgspec
 
 from snackbase.errors import FieldError, TooLarge, ValidationFailed
 from snackbase.model import MAX_SAFE_INTEGER, SYSTEM_FIELDS, Collection, Field, FieldType
+from snackbase.rules import normal_date, normal_datetime
 
 MAX_TEXT_CHARACTERS = 200_000
 MAX_JSON_BYTES = 256 * 1024
@@ -32,10 +33,6 @@ MAX_URL_CHARACTERS = 2048
 URL_SCHEMES = ("http", "https", "ftp", "ws", "wss")
 
 _UUID = re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}\Z")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
-_DATETIME = re.compile(
-    r"(\d{4}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2})(?:(:\d{2})(?:[.,](\d{1,9}))?)?([Zz]|[+-]\d{2}:?\d{2})?)?\Z", re.ASCII
-)
 _EMAIL = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W_]{2,63}\Z")
 _URL_FORBIDDEN = re.compile(r"[\s\x00-\x20\x7f<>\"\\^`{|}]")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -59,49 +56,78 @@ def canonical_id(text: object) -> str | None:
     return None
 
 
-def for_create(
-    collection: Collection, data: Mapping[str, Any], *, account_id: str
-) -> tuple[str | None, dict[str, Any]]:
-    """The id the client brought (or None), and every field of the new record, defaults filled in.
+class Reading:
+    """What a body says about one record.
 
-    Raises:
-        ValidationFailed: one detail a field: required, invalid_*, unknown_field, read_only, ...
-        TooLarge: the record is over MAX_RECORD_BYTES.
+    Attributes:
+        record_id: the id the client brought, in its canonical form, or None.
+        values: the fields that will be written and are acceptable; complete only when there are no errors.
+        given: the acceptable ones among the fields that stood in the body: what a rule sees as `@request.data`.
+        errors: one entry a field that is not acceptable.
     """
-    errors: list[FieldError] = []
-    record_id = None
+
+    __slots__ = ("errors", "given", "record_id", "values")
+
+    def __init__(self) -> None:
+        self.record_id: str | None = None
+        self.values: dict[str, Any] = {}
+        self.given: dict[str, Any] = {}
+        self.errors: list[FieldError] = []
+
+    def accept(self) -> dict[str, Any]:
+        """The values to write.
+
+        Raises:
+            ValidationFailed: one detail a field: required, invalid_*, unknown_field, read_only, ...
+            TooLarge: the record is over MAX_RECORD_BYTES.
+        """
+        if self.errors:
+            message = self.errors[0].message if len(self.errors) == 1 else "Some fields are not valid."
+            raise ValidationFailed(message, details=self.errors)
+        size = len(msgspec.json.encode(self.values))
+        if size > MAX_RECORD_BYTES:
+            raise TooLarge(f"The record has {size} bytes as JSON; at most {MAX_RECORD_BYTES} are kept.")
+        return self.values
+
+    def take(self, field: Field, value: object) -> None:
+        """Check one value."""
+        try:
+            self.values[field.name] = check(field, value)
+        except Invalid as error:
+            self.errors.append(FieldError(field=field.name, message=error.message, code=error.code))
+
+    def note_given(self, data: Mapping[str, Any]) -> None:
+        """Remember which of the checked values came from the body."""
+        self.given = {name: value for name, value in self.values.items() if name in data}
+
+
+def for_create(collection: Collection, data: Mapping[str, Any], *, account_id: str) -> Reading:
+    """Every field of a new record, defaults filled in for what is missing."""
+    reading = Reading()
     if data.get("id") is not None:
-        record_id = canonical_id(data["id"])
-        if record_id is None:
-            errors.append(FieldError(field="id", message="id must be a UUID.", code="invalid_id"))
+        reading.record_id = canonical_id(data["id"])
+        if reading.record_id is None:
+            reading.errors.append(FieldError(field="id", message="id must be a UUID.", code="invalid_id"))
     for name in SYSTEM_FIELDS[1:]:
         if name in data and not (name == "account_id" and data[name] == account_id):
-            errors.append(FieldError(field=name, message=f"{name} is set by the server.", code="read_only"))
-    values = _every_field(collection, data, errors)
-    return record_id, _accept(values, errors)
+            reading.errors.append(FieldError(field=name, message=f"{name} is set by the server.", code="read_only"))
+    return _every_field(reading, collection, data)
 
 
-def for_replace(collection: Collection, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Every field of a record that is replaced (PUT): what is not given becomes its default or null.
-
-    Raises: as `for_create`.
-    """
-    errors: list[FieldError] = []
-    return _accept(_every_field(collection, data, errors), errors)
+def for_replace(collection: Collection, data: Mapping[str, Any]) -> Reading:
+    """Every field of a record that is replaced (PUT): what is not given becomes its default or null."""
+    return _every_field(Reading(), collection, data)
 
 
-def for_patch(collection: Collection, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The given fields of a record that is changed (PATCH).
-
-    Raises: as `for_create`.
-    """
-    errors: list[FieldError] = []
-    values: dict[str, Any] = {}
+def for_patch(collection: Collection, data: Mapping[str, Any]) -> Reading:
+    """The given fields of a record that is changed (PATCH)."""
+    reading = Reading()
     for field in collection.fields:
         if field.name in data:
-            _check_into(values, field, data[field.name], errors)
-    _refuse_unknown(collection, data, errors)
-    return _accept(values, errors)
+            reading.take(field, data[field.name])
+    reading.note_given(data)
+    _refuse_unknown(collection, data, reading.errors)
+    return reading
 
 
 def check(field: Field, value: object) -> Any:
@@ -139,19 +165,12 @@ def unusable_character(text: str) -> str | None:
     return None
 
 
-def _every_field(collection: Collection, data: Mapping[str, Any], errors: list[FieldError]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _every_field(reading: Reading, collection: Collection, data: Mapping[str, Any]) -> Reading:
     for field in collection.fields:
-        _check_into(values, field, data[field.name] if field.name in data else field.default, errors)
-    _refuse_unknown(collection, data, errors)
-    return values
-
-
-def _check_into(values: dict[str, Any], field: Field, value: object, errors: list[FieldError]) -> None:
-    try:
-        values[field.name] = check(field, value)
-    except Invalid as error:
-        errors.append(FieldError(field=field.name, message=error.message, code=error.code))
+        reading.take(field, data.get(field.name, field.default))
+    reading.note_given(data)
+    _refuse_unknown(collection, data, reading.errors)
+    return reading
 
 
 def _refuse_unknown(collection: Collection, data: Mapping[str, Any], errors: list[FieldError]) -> None:
@@ -164,15 +183,6 @@ def _refuse_unknown(collection: Collection, data: Mapping[str, Any], errors: lis
             errors.append(FieldError(field=shown, message=message, code="unknown_field"))
             if len(errors) >= 100:
                 return
-
-
-def _accept(values: dict[str, Any], errors: list[FieldError]) -> dict[str, Any]:
-    if errors:
-        raise ValidationFailed(errors[0].message if len(errors) == 1 else "Some fields are not valid.", details=errors)
-    size = len(msgspec.json.encode(values))
-    if size > MAX_RECORD_BYTES:
-        raise TooLarge(f"The record has {size} bytes as JSON; at most {MAX_RECORD_BYTES} are kept.")
-    return values
 
 
 def _text(field: Field, value: object, *, limit: int = MAX_TEXT_CHARACTERS) -> str:
@@ -212,30 +222,20 @@ def _boolean(field: Field, value: object) -> bool:
 
 
 def _datetime(field: Field, value: object) -> str:
-    """RFC 3339 (§5.6) with any offset; none means UTC, a date alone its midnight; kept in UTC to the millisecond."""
+    """RFC 3339 with any offset; none means UTC, a date alone its midnight; kept in UTC to the millisecond."""
     text = value.isoformat() if isinstance(value, date) else value
-    match = _DATETIME.match(text) if isinstance(text, str) else None
-    if match is None:
-        raise Invalid("invalid_datetime", f"{field.name} must be a time such as 2026-01-17T12:34:56.789Z.")
-    day, minute, second, fraction, offset = match.groups()
-    clock = f"T{minute}{second or ':00'}.{(fraction or '0')[:6]:0<6}" if minute else "T00:00:00"
-    try:
-        moment = datetime.fromisoformat(day + clock + ("+00:00" if offset in {None, "Z", "z"} else offset))
-        moment = moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise Invalid("invalid_datetime", f"{field.name} is not a time that exists.") from None
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    kept = normal_datetime(text) if isinstance(text, str) else None
+    if kept is None:
+        raise Invalid("invalid_datetime", f"{field.name} must be a time that exists, such as 2026-01-17T12:34:56.789Z.")
+    return kept
 
 
 def _date(field: Field, value: object) -> str:
     text = value.isoformat() if isinstance(value, date) and not isinstance(value, datetime) else value
-    if not isinstance(text, str) or not _DATE.match(text):
-        raise Invalid("invalid_date", f"{field.name} must be a date such as 2026-01-17.")
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        raise Invalid("invalid_date", f"{field.name} is not a date that exists.") from None
-    return text
+    kept = normal_date(text) if isinstance(text, str) else None
+    if kept is None:
+        raise Invalid("invalid_date", f"{field.name} must be a date that exists, such as 2026-01-17.")
+    return kept
 
 
 def _email(field: Field, value: object) -> str:
