@@ -1,9 +1,10 @@
 """The seam between what SnackBase does and the database that holds it: `Store`, and the values it takes and gives.
 
 A store owns: the record tables, the system tables, the per-account counters and the change log. It promises the
-invariants I1–I5 (docs/concepts/guarantees.md): a record's change, its log row and the counter commit together; numbers
-are gapless and in commit order; nothing is acknowledged or announced before COMMIT returned. Whoever commits announces:
-`on_commit` is called with the committed changes in log order, so no write can bypass delivery. Step 4 of the path.
+invariants I1 to I5 (docs/concepts/guarantees.md): a record's change, its log row and the counter commit together;
+numbers are gapless and in commit order; nothing is acknowledged or announced before COMMIT returned. Whoever commits
+announces: `on_commit` is called with the committed changes in log order, so no write can bypass delivery. Step 4 of
+the path.
 """
 
 from collections.abc import Callable, Mapping, Sequence

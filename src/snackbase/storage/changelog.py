@@ -1,0 +1,124 @@
+"""The writer's side of the change log: numbers, times and log rows of one group of transactions.
+
+Owns the head of every account while the writer thread holds the database's write lock. Promises I2 and I3: a number is
+taken only after its transaction's savepoint was released, so one that failed leaves no gap; times never run backwards
+within an account. Heads are cached between groups; `drop` forgets them when a COMMIT failed or somebody else wrote.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from snackbase.model import Change, Head, Op, Record
+from snackbase.storage.codec import encode
+from snackbase.storage.statements import APPEND_CHANGE, READ_HEAD, SET_HEAD
+
+MOST_CACHED_HEADS = 50_000
+
+
+class Draft(msgspec.Struct):
+    """A change that has no number yet."""
+
+    op: Op
+    collection_id: str
+    schema_version: int
+    record_id: str
+    data: Mapping[str, Any]
+    raw: bytes
+    prev: Record | None = None
+
+
+class Slot:
+    """One account's head, as the transaction in progress sees it."""
+
+    __slots__ = ("num", "seq", "ts_us")
+
+    def __init__(self, num: int, seq: int, ts_us: int) -> None:
+        self.num = num
+        self.seq = seq
+        self.ts_us = ts_us
+
+    @property
+    def head(self) -> Head:
+        return Head(self.seq, self.ts_us)
+
+
+class ChangeLog:
+    """Collects the rows of one group; `flush` writes them right before COMMIT, heads last and in account order."""
+
+    def __init__(self, new_tx_id: Callable[[], str]) -> None:
+        self._new_tx_id = new_tx_id
+        self._slots: dict[str, Slot] = {}
+        self._rows: list[tuple[Any, ...]] = []
+        self._moved: dict[int, Slot] = {}
+
+    def slot(self, cursor: apsw.Cursor, account_id: str) -> Slot | None:
+        """The account's head including this group's earlier changes; None: there is no such account."""
+        slot = self._slots.get(account_id)
+        if slot is None:
+            rows: list[Any] = cursor.execute(READ_HEAD, (account_id,)).fetchall()
+            if not rows:
+                return None
+            if len(self._slots) >= MOST_CACHED_HEADS and not self._moved:
+                self._slots.clear()
+            slot = self._slots[account_id] = Slot(*rows[0])
+        return slot
+
+    def append(
+        self, slot: Slot, account_id: str, drafts: Sequence[Draft], *, ts_us: int, actor: str | None
+    ) -> tuple[Change, ...]:
+        """Number the drafts of one transaction, which must not fail any more."""
+        if not drafts:
+            return ()
+        tx_id, size, seq = self._new_tx_id(), len(drafts), slot.seq
+        changes = []
+        for index, draft in enumerate(drafts):
+            seq += 1
+            changes.append(
+                Change(
+                    account_id=account_id,
+                    seq=seq,
+                    ts_us=ts_us,
+                    op=draft.op,
+                    collection_id=draft.collection_id,
+                    schema_version=draft.schema_version,
+                    record_id=draft.record_id,
+                    data=draft.data,
+                    prev=draft.prev,
+                    raw=draft.raw,
+                    tx_id=tx_id,
+                    tx_index=index,
+                    tx_size=size,
+                    actor=actor,
+                )
+            )
+            prev = None if draft.prev is None else encode(draft.prev).decode()
+            place = (slot.num, seq, ts_us, draft.op.value, draft.collection_id, draft.schema_version, draft.record_id)
+            self._rows.append((*place, draft.raw.decode(), prev, tx_id, index, size, actor))
+        slot.seq, slot.ts_us = seq, ts_us
+        self._moved[slot.num] = slot
+        return tuple(changes)
+
+    def flush(self, cursor: apsw.Cursor) -> None:
+        """Write what was appended: the last statements before COMMIT."""
+        if not self._rows:
+            return
+        cursor.executemany(APPEND_CHANGE, self._rows)
+        heads = [(num, slot.seq, slot.ts_us) for num, slot in sorted(self._moved.items())]
+        cursor.executemany(SET_HEAD, heads)
+        self._rows = []
+        self._moved = {}
+
+    def forget(self, account_id: str) -> None:
+        """After a transaction failed: it may have made the account whose head was read."""
+        slot = self._slots.get(account_id)
+        if slot is not None and slot.num not in self._moved:
+            del self._slots[account_id]
+
+    def drop(self) -> None:
+        """Forget everything: the group is lost, or another process wrote."""
+        self._slots.clear()
+        self._rows = []
+        self._moved = {}

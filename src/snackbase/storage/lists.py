@@ -1,0 +1,134 @@
+"""Lists of records, in a few threads with a connection each: what is user-shaped must not hold the event loop.
+
+A list is items, total and head in one read transaction (invariant I4), under a deadline that counts from the request:
+an unindexed filter over many rows ends with Unavailable (`query_timeout`) instead of holding a thread.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import apsw
+
+from snackbase.errors import BadRequest, Unavailable
+from snackbase.model import Head
+from snackbase.storage.base import Page, Query
+from snackbase.storage.schema import quoted
+from snackbase.storage.statements import READ_HEAD, Table
+
+PROGRESS_STEPS = 20_000
+"""Instructions of SQLite's machine between two looks at the clock: well under a millisecond."""
+MOST_WAITING = 256
+
+
+class Select:
+    """The SQL of one query: numbered placeholders, so that `where` may bind in any order."""
+
+    def __init__(self, query: Query, table: Table) -> None:
+        self.args: list[Any] = [query.account_id]
+        self._known = frozenset(table.codec.columns)
+        conditions = ["account_id = ?1"]
+        if query.where is not None:
+            conditions.append(f"({query.where(self._column, self._param)})")
+        source = f"FROM {table.name} WHERE {' AND '.join(conditions)}"
+        order = [f"{self._column(name)} {'DESC' if down else 'ASC'}" for name, down in query.sort]
+        if all(name != "id" for name, _ in query.sort):
+            order.append("id")
+        self.count = f"SELECT count(*) {source}"
+        self.count_args = tuple(self.args)
+        place = f"LIMIT {self._param(query.limit)} OFFSET {self._param(query.skip)}"
+        self.items = f"SELECT {table.columns} {source} ORDER BY {', '.join(order)} {place}"
+
+    def _column(self, name: str) -> str:
+        if name not in self._known:
+            raise BadRequest(f"There is no field {name}.", code="unknown_field")
+        return quoted(name)
+
+    def _param(self, value: object) -> str:
+        self.args.append(value)
+        return f"?{len(self.args)}"
+
+
+class Deadline:
+    """A moment after which the query stops; earlier when nobody waits for it any more."""
+
+    __slots__ = ("at", "given_up")
+
+    def __init__(self, seconds: float) -> None:
+        self.at = time.monotonic() + seconds
+        self.given_up = False
+
+    def passed(self) -> bool:
+        return self.given_up or time.monotonic() > self.at
+
+
+class Lists:
+    """The pool."""
+
+    def __init__(self, open_reader: Callable[[], apsw.Connection], *, threads: int, timeout_s: float) -> None:
+        self._open_reader = open_reader
+        self._timeout_s = timeout_s
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="snackbase-list")
+        self._idle: deque[apsw.Connection] = deque()
+        self.waiting = 0
+
+    async def run(self, query: Query, table: Table) -> Page:
+        """The page.
+
+        Raises:
+            Unavailable: `query_timeout`, or `overloaded` when too many lists wait. apsw.Error: a fault.
+        """
+        if self.waiting >= MOST_WAITING:
+            raise Unavailable("Too many lists are waiting.", code="overloaded", retry_after_s=1)
+        select, deadline = Select(query, table), Deadline(self._timeout_s)
+        self.waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._read, query, table, select, deadline
+            )
+        finally:
+            deadline.given_up = True
+            self.waiting -= 1
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True)
+        while self._idle:
+            self._idle.pop().close()
+
+    def _read(self, query: Query, table: Table, select: Select, deadline: Deadline) -> Page:
+        late = Unavailable("The query took too long.", code="query_timeout", retry_after_s=1)
+        if deadline.passed():
+            raise late
+        connection = self._idle.pop() if self._idle else self._open_reader()
+        try:
+            connection.set_progress_handler(deadline.passed, PROGRESS_STEPS)
+            try:
+                return self._page(connection.cursor(), query, table, select)
+            except apsw.InterruptError:
+                raise late from None
+            finally:
+                connection.set_progress_handler(None)
+        finally:
+            with contextlib.suppress(apsw.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            self._idle.append(connection)
+
+    def _page(self, cursor: apsw.Cursor, query: Query, table: Table, select: Select) -> Page:
+        cursor.execute("BEGIN")
+        heads: list[Any] = cursor.execute(READ_HEAD, (query.account_id,)).fetchall()
+        rows: list[Any] = cursor.execute(select.items, select.args).fetchall()
+        total: int | None = None
+        if query.total:
+            if len(rows) < query.limit and (rows or not query.skip):
+                total = query.skip + len(rows)
+            else:
+                counted: list[Any] = cursor.execute(select.count, select.count_args).fetchall()
+                total = counted[0][0]
+        cursor.execute("COMMIT")
+        head = Head(heads[0][1], heads[0][2]) if heads else Head(0, 0)
+        return Page(items=tuple(map(table.codec.record, rows)), total=total, head=head)

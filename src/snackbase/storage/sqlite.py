@@ -1,0 +1,203 @@
+"""`SQLiteStore`: the embedded database behind the `Store` seam (step 4 of the path).
+
+Owns the file, the writer thread and the readers. Short reads (a record by id, heads, log tails, system tables) run on
+the event loop through one connection that cannot write, ten times cheaper than a hop to a thread; lists run in a pool.
+Every fault of the disk or the file comes out as Unavailable with its own code.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from snackbase.errors import SnackBaseError, Unavailable
+from snackbase.model import Change, Collection, Head, Op, Record
+from snackbase.storage.base import Changes, Committed, Page, Query, Rows, SchemaChange, Transaction
+from snackbase.storage.codec import unstorable
+from snackbase.storage.connection import connect, make_file, storage_fault
+from snackbase.storage.definitions import read_collections
+from snackbase.storage.lists import Lists
+from snackbase.storage.statements import READ_CHANGES, READ_HEAD, READ_HEADS, Tables
+from snackbase.storage.waiting import Waiting
+from snackbase.storage.writer import Item, Writer
+
+_decode = msgspec.json.decode
+_EPOCH_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def wall_clock_us() -> int:
+    return time.time_ns() // 1000
+
+
+class SQLiteStore:
+    """A data folder.
+
+    Args:
+        path: the database file; its folder is made (0700) if it is missing.
+        synchronous: OFF | NORMAL | FULL | EXTRA; below FULL a power cut may lose acknowledged writes.
+        queue_length, queue_bytes, queue_account_length: how much may wait for the writer, in all and of one account.
+        query_timeout_s: deadline of one list. list_threads: lists that run at once.
+        now_us: the wall clock, microseconds since the epoch. vfs: the name of an SQLite VFS, for fault tests.
+    """
+
+    dialect = "sqlite"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        synchronous: str = "FULL",
+        queue_length: int = 10_000,
+        queue_bytes: int = 64 << 20,
+        queue_account_length: int = 5_000,
+        query_timeout_s: float = 5.0,
+        list_threads: int = 3,
+        now_us: Callable[[], int] = wall_clock_us,
+        vfs: str | None = None,
+    ) -> None:
+        self._path = path
+        self._vfs = vfs
+        self.epoch = ""
+        self.on_commit: Callable[[Sequence[Change]], None] = lambda _changes: None
+        self.on_schema: Callable[[int, tuple[Collection, ...]], None] = lambda _version, _collections: None
+        self._tables = Tables()
+        self._reader: apsw.Connection | None = None
+        self._lists = Lists(self._connect_reader, threads=list_threads, timeout_s=query_timeout_s)
+        waiting: Waiting[Item] = Waiting(length=queue_length, size=queue_bytes, account_length=queue_account_length)
+        self._writer = Writer(
+            path,
+            synchronous=synchronous,
+            vfs=vfs,
+            waiting=waiting,
+            now_us=now_us,
+            on_commit=lambda changes: self.on_commit(changes),
+            on_schema=lambda version, collections: self.on_schema(version, collections),
+        )
+
+    async def open(self) -> None:
+        """Create or open the file, migrate it, start the writer.
+
+        Raises:
+            ConfigError: the file is not ours, or a newer program's. Unavailable: it cannot be opened.
+        """
+        try:
+            make_file(self._path)
+            new_epoch = "".join(secrets.choice(_EPOCH_ALPHABET) for _ in range(6))
+            await self._writer.open(new_epoch=new_epoch)
+            self._reader = self._connect_reader()
+            self._cursor = self._reader.cursor()
+            self.epoch = self._open_epoch()
+        except OSError as error:
+            raise Unavailable(f"The data folder cannot be used: {error.strerror}.", code="storage_error") from error
+        except apsw.Error as error:
+            raise self._answer(error) from error
+
+    def _open_epoch(self) -> str:
+        """The epoch of this history. The place to notice a restored or replaced file and to begin a new one (I8)."""
+        return str(self._read("SELECT value FROM _meta WHERE key = 'epoch'", ())[0][0])
+
+    async def close(self) -> None:
+        """Commit and announce what waits, then release the file."""
+        await self._writer.close()
+        self._lists.close()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    async def write(self, transaction: Transaction) -> Committed:
+        return await self._writer.write(transaction)
+
+    async def alter(self, change: SchemaChange) -> Collection | None:
+        return await self._writer.alter(change)
+
+    async def collections(self) -> tuple[int, tuple[Collection, ...]]:
+        self._read("BEGIN", ())
+        try:
+            return read_collections(self._cursor)
+        finally:
+            self._read("COMMIT", ())
+
+    async def get(self, collection: Collection, account_id: str, record_id: str) -> Record | None:
+        """The record, or None.
+
+        Raises:
+            Unavailable: code `schema_changed`: the definition is older than the table.
+        """
+        table = self._tables.of(collection)
+        rows = self._read(table.select, (record_id, account_id), collection)
+        return table.codec.record(rows[0]) if rows else None
+
+    async def list(self, query: Query) -> Page:
+        try:
+            return await self._lists.run(query, self._tables.of(query.collection))
+        except apsw.Error as error:
+            raise self._answer(error, query.collection) from error
+        except (UnicodeError, OverflowError) as error:
+            raise unstorable(error) from None
+
+    async def head(self, account_id: str) -> Head:
+        rows = self._read(READ_HEAD, (account_id,))
+        return Head(rows[0][1], rows[0][2]) if rows else Head(0, 0)
+
+    async def heads(self, account_ids: Sequence[str]) -> dict[str, Head]:
+        """Heads of those accounts that exist."""
+        rows = self._read(READ_HEADS, (json.dumps(list(account_ids)),))
+        return {account_id: Head(seq, ts_us) for account_id, seq, ts_us in rows}
+
+    async def read_changes(self, account_id: str, after: int, limit: int) -> Changes:
+        rows = self._read(READ_CHANGES, (account_id, after, limit))
+        return [_change(account_id, row) for row in rows]
+
+    async def fetch(self, sql: str, args: Sequence[Any] = ()) -> Rows:
+        return self._read(sql, args)
+
+    def stats(self) -> Mapping[str, float]:
+        return {**self._writer.stats(), "lists_waiting": self._lists.waiting}
+
+    def _connect_reader(self) -> apsw.Connection:
+        return connect(self._path, vfs=self._vfs)
+
+    def _read(self, sql: str, args: Sequence[Any], collection: Collection | None = None) -> Rows:
+        if self._reader is None:
+            raise Unavailable("The store is closed.", code="stopping", retry_after_s=1)
+        try:
+            return self._cursor.execute(sql, tuple(args)).fetchall()
+        except apsw.Error as error:
+            raise self._answer(error, collection) from error
+        except (UnicodeError, OverflowError) as error:
+            raise unstorable(error) from None
+
+    def _answer(self, error: apsw.Error, collection: Collection | None = None) -> Exception:
+        """A fault in words for the client; an error in our own SQL stays what it is."""
+        fault: SnackBaseError | None = storage_fault(error)
+        if fault is None and collection is not None and isinstance(error, apsw.SQLError):
+            rows = self._cursor.execute("SELECT version FROM _collections WHERE id = ?", (collection.id,)).fetchall()
+            if rows != [(collection.version,)]:
+                name = collection.name
+                fault = Unavailable(f"The collection {name} is being changed.", code="schema_changed", retry_after_s=1)
+        return fault or error
+
+
+def _change(account_id: str, row: Sequence[Any]) -> Change:
+    seq, ts_us, op, collection_id, schema_version, record_id, data, prev, tx_id, tx_index, tx_size, actor = row
+    return Change(
+        account_id=account_id,
+        seq=seq,
+        ts_us=ts_us,
+        op=Op(op),
+        collection_id=collection_id,
+        schema_version=schema_version,
+        record_id=record_id,
+        data={} if data is None else _decode(data),
+        prev=None if prev is None else _decode(prev),
+        raw=b"{}" if data is None else data.encode(),
+        tx_id=tx_id,
+        tx_index=tx_index,
+        tx_size=tx_size,
+        actor=actor,
+    )

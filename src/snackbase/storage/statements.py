@@ -1,0 +1,87 @@
+"""The SQL of one collection's table, built once per definition and reused as the same text for every write.
+
+The same text each time is what the database's statement cache keys on; nothing is concatenated per write, except
+updates, whose text is kept per set of changed columns. `?` placeholders; another dialect translates once, here.
+"""
+
+# ruff: noqa: S608 - every name in these texts is quoted and comes from a definition that was checked; values are bound.
+from collections.abc import Iterable
+
+from snackbase.model import Collection, FieldType
+from snackbase.storage.codec import Codec
+from snackbase.storage.schema import quoted
+
+READ_HEADS = """SELECT a.id, coalesce(h.seq, 0), coalesce(h.ts_us, 0) FROM json_each(?) wanted
+    JOIN _accounts a ON a.id = wanted.value LEFT JOIN _heads h ON h.account = a.num"""
+READ_HEAD = """SELECT a.num, coalesce(h.seq, 0), coalesce(h.ts_us, 0) FROM _accounts a
+    LEFT JOIN _heads h ON h.account = a.num WHERE a.id = ?"""
+READ_CHANGES = """SELECT c.seq, c.ts_us, c.op, c.collection_id, c.schema_version, c.record_id, c.data, c.prev, c.tx_id,
+    c.tx_index, c.tx_size, c.actor FROM _changes c
+    WHERE c.account = (SELECT num FROM _accounts WHERE id = ?) AND c.seq > ? ORDER BY c.seq LIMIT ?"""
+APPEND_CHANGE = """INSERT INTO _changes(account, seq, ts_us, op, collection_id, schema_version, record_id, data, prev,
+    tx_id, tx_index, tx_size, actor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+SET_HEAD = """INSERT INTO _heads(account, seq, ts_us) VALUES (?, ?, ?)
+    ON CONFLICT(account) DO UPDATE SET seq = excluded.seq, ts_us = excluded.ts_us"""
+READ_VERSION = "SELECT value FROM _meta WHERE key = 'version'"
+SET_VERSION = "UPDATE _meta SET value = ? WHERE key = 'version'"
+READ_COLLECTIONS = "SELECT definition FROM _collections ORDER BY name"
+MOST_UPDATE_TEXTS = 64
+MOST_TABLES = 2000
+
+
+class Table:
+    """One definition with its codec and its SQL texts."""
+
+    __slots__ = ("_updates", "codec", "collection", "delete", "exists", "has_references", "insert", "name", "select")
+
+    def __init__(self, collection: Collection) -> None:
+        self.collection = collection
+        self.codec = Codec(collection.fields)
+        self.name = quoted(collection.table)
+        self.has_references = any(field.type is FieldType.REFERENCE for field in collection.fields)
+        written = ("id", "account_id", "created_at", "created_by", "updated_at", "updated_by", *self.codec.names)
+        columns, marks = ", ".join(map(quoted, written)), ", ".join("?" * len(written))
+        self.insert = f"INSERT INTO {self.name}({columns}) VALUES ({marks})"
+        self.select = f"SELECT {self.columns} FROM {self.name} WHERE id = ? AND account_id = ?"
+        self.exists = f"SELECT 1 FROM {self.name} WHERE id = ? AND account_id = ?"
+        self.delete = f"DELETE FROM {self.name} WHERE id = ? AND account_id = ?"
+        self._updates: dict[tuple[str, ...], str] = {}
+
+    @property
+    def columns(self) -> str:
+        """The selected columns, in the order the codec reads them."""
+        return ", ".join(map(quoted, self.codec.columns))
+
+    def update(self, names: Iterable[str]) -> str:
+        """`UPDATE` of these columns, then updated_at and updated_by, of the record with id and account."""
+        key = tuple(names)
+        sql = self._updates.get(key)
+        if sql is None:
+            if len(self._updates) >= MOST_UPDATE_TEXTS:
+                self._updates.clear()
+            columns = ", ".join(f"{quoted(name)} = ?" for name in (*key, "updated_at", "updated_by"))
+            sql = self._updates[key] = f"UPDATE {self.name} SET {columns} WHERE id = ? AND account_id = ?"
+        return sql
+
+    def referring(self, field: str) -> str:
+        """The records of an account whose `field` holds an id, at most so many."""
+        where = f"account_id = ? AND {quoted(field)} = ?"
+        return f"SELECT {self.columns} FROM {self.name} WHERE {where} ORDER BY id LIMIT ?"
+
+
+class Tables:
+    """Tables by definition and version, so that hot paths build nothing. One per thread."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], Table] = {}
+
+    def of(self, collection: Collection) -> Table:
+        key = (collection.id, collection.version)
+        table = self._known.get(key)
+        if table is None:
+            if len(self._known) >= MOST_TABLES:
+                self._known.clear()
+            table = self._known[key] = Table(collection)
+        return table

@@ -1,0 +1,114 @@
+"""The transactions that wait for the writer: bounded in number and bytes, fair between accounts.
+
+`put` is called on the event loop, `wait` and `take` on the writer thread. A full queue refuses at once with Unavailable
+(code `overloaded`) rather than make everybody slow. A group is filled round robin, one transaction of each waiting
+account after another, so an account with thousands waiting does not delay another's one.
+"""
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from snackbase.errors import Unavailable
+
+
+class Sized(Protocol):
+    """What waits: it knows its bytes."""
+
+    size: int
+
+
+T = TypeVar("T", bound=Sized)
+
+
+class Waiting(Generic[T]):
+    """The queue. Jobs (schema changes) run one by one before the next group."""
+
+    def __init__(self, *, length: int, size: int, account_length: int) -> None:
+        self._most = length
+        self._most_size = size
+        self._most_of_account = account_length
+        self._accounts: OrderedDict[str, deque[T]] = OrderedDict()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._lock = threading.Lock()
+        self._something = threading.Condition(self._lock)
+        self._sleeping = False
+        self._closed = False
+        self.length = 0
+        self.size = 0
+
+    def put(self, account_id: str, item: T) -> None:
+        """Add a transaction.
+
+        Raises:
+            Unavailable: code `overloaded`: one of the limits is reached; `stopping`: the store is closed.
+        """
+        with self._lock:
+            self._refuse_closed()
+            queue = self._accounts.get(account_id)
+            full = self.length >= self._most or self.size + item.size > self._most_size
+            if full or (queue is not None and len(queue) >= self._most_of_account):
+                raise Unavailable("Too many writes are waiting.", code="overloaded", retry_after_s=1)
+            if queue is None:
+                queue = self._accounts[account_id] = deque()
+            queue.append(item)
+            self.length += 1
+            self.size += item.size
+            self._wake()
+
+    def put_job(self, job: Callable[[], None]) -> None:
+        """Add something that runs by itself between groups. Raises Unavailable (`stopping`) when closed."""
+        with self._lock:
+            self._refuse_closed()
+            self._jobs.append(job)
+            self._wake()
+
+    def close(self) -> None:
+        """Take nothing more; what waits is still given out."""
+        with self._lock:
+            self._closed = True
+            self._wake()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise Unavailable("The server is stopping.", code="stopping", retry_after_s=1)
+
+    def _wake(self) -> None:
+        if self._sleeping:
+            self._something.notify()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Sleep until there is something to do. False: nothing came in time."""
+        with self._lock:
+            self._sleeping = True
+            try:
+                return self._something.wait_for(lambda: bool(self.length or self._jobs or self._closed), timeout_s)
+            finally:
+                self._sleeping = False
+
+    @property
+    def finished(self) -> bool:
+        """Closed and given out."""
+        with self._lock:
+            return self._closed and not self.length and not self._jobs
+
+    def take_job(self) -> Callable[[], None] | None:
+        with self._lock:
+            return self._jobs.popleft() if self._jobs else None
+
+    def take(self, *, most: int, size: int) -> list[T]:
+        """The next group: at most `most`, and no further one once `size` bytes are reached."""
+        taken: list[T] = []
+        with self._lock:
+            room = size
+            while self._accounts and len(taken) < most and room > 0:
+                account_id, queue = self._accounts.popitem(last=False)
+                item = queue.popleft()
+                if queue:
+                    self._accounts[account_id] = queue
+                taken.append(item)
+                room -= item.size
+                self.size -= item.size
+            self.length -= len(taken)
+        return taken
