@@ -12,6 +12,8 @@
     ├── TooLarge                        413 too_large
     ├── UnsupportedMediaType            415 unsupported_media_type
     ├── ValidationFailed                422 validation_failed, with one FieldError a field
+    ├── UpgradeRequired                 426 upgrade_required
+    ├── HeadTooLarge                    431 head_too_large
     ├── RateLimited                     429 rate_limited
     └── Unavailable                     503 unavailable
 
@@ -62,6 +64,21 @@ class SnackBaseError(Exception):
             self.code = code
 
 
+def error_body(error: SnackBaseError, *, request_id: str | None = None) -> dict[str, object]:
+    """The one shape of an error over HTTP (contract §6), also of a refused WebSocket handshake.
+
+    `detail` repeats `message`: existing clients read either. `request_id` is given with a 500 only.
+    """
+    body: dict[str, object] = {
+        "error": error.title,
+        "message": error.message,
+        "detail": error.message,
+        "code": error.code,
+        "details": list(error.details),
+    }
+    return body if request_id is None else {**body, "request_id": request_id}
+
+
 class BadRequest(SnackBaseError):
     code, status, title = "bad_request", 400, "Bad request"
 
@@ -104,6 +121,14 @@ class UnsupportedMediaType(SnackBaseError):
 
 class ValidationFailed(SnackBaseError):
     code, status, title = "validation_failed", 422, "Validation failed"
+
+
+class UpgradeRequired(SnackBaseError):
+    code, status, title = "upgrade_required", 426, "Upgrade required"
+
+
+class HeadTooLarge(SnackBaseError):
+    code, status, title = "head_too_large", 431, "Request header fields too large"
 
 
 class RateLimited(SnackBaseError):

@@ -104,6 +104,11 @@ class FrameParser:
         """Whether a message or a frame has begun and not ended."""
         return self._opcode != 0 or self._position < len(self._buffer)
 
+    def allow(self, *, max_message_bytes: int, max_fragments: int) -> None:
+        """Change the limits, from the next frame on."""
+        self._max_bytes = max_message_bytes
+        self._max_fragments = max_fragments
+
     def feed(self, data: bytes) -> None:
         if self._position == len(self._buffer):
             self._buffer = data

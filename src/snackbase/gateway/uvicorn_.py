@@ -1,0 +1,407 @@
+"""The only file that knows uvicorn: its HTTP and WebSocket protocol classes and its server, made to let go of sockets.
+
+Both classes run the application as ordinary ASGI; the scope extension `snackbase.link` moves the transport to a link of
+link.py, after which neither a task nor an object of uvicorn's remains. Also bounds what uvicorn leaves unbounded: the
+time and size of a request's head. Uses private attributes of uvicorn's, which a test names. Steps 1 and 8 of the path.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from math import ceil
+from typing import Any, ClassVar, Self, cast
+
+import httptools
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+from snackbase.config import Settings
+from snackbase.errors import BadRequest, HeadTooLarge, RequestTimeout, SnackBaseError, Unavailable
+from snackbase.gateway import handshake
+from snackbase.gateway.channel import Channel
+from snackbase.gateway.frames import FrameParser
+from snackbase.gateway.link import EXTENSION, Receiver, SseLink, WebSocketLink
+from snackbase.gateway.wire import SSE, SSE_BARE, SseWire
+
+log = logging.getLogger("snackbase.gateway")
+
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
+
+MAX_HEAD_BYTES = 65536
+"""Of a request line and headers together; an SSE request with 100 subscriptions fits. httptools itself has no limit."""
+MAX_HEADERS = 100
+KEEP_ALIVE_S = 75
+"""Longer than common proxies keep an idle upstream connection (60 s), so that it is they who close it."""
+BACKLOG = 4096
+SEND_BUFFER_BYTES = 131072
+"""SO_SNDBUF of every accepted socket. Left alone the kernel takes 3.7 MB a stalled reader (measured) before anybody
+here can tell that it is stalled."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the protocol classes need of the settings."""
+
+    head_s: float
+    max_message_bytes: int
+    unacknowledged_s: float
+    """How long an SSE client may acknowledge nothing: its stand-in for pings (TCP_USER_TIMEOUT)."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(
+            head_s=settings.request_timeout_seconds,
+            max_message_bytes=settings.realtime_max_message_bytes,
+            unacknowledged_s=settings.realtime_ping_seconds + settings.realtime_pong_seconds,
+        )
+
+
+DEFAULT_LIMITS = Limits.of(Settings())
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with bounds on a request's head, and a way out for event streams."""
+
+    limits: ClassVar[Limits] = DEFAULT_LIMITS
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._refused: SnackBaseError | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        super().connection_lost(exc)
+        if self.scope is not None:
+            # The extension refers to this protocol: without this, each connection would wait for the cycle collector.
+            self.scope.pop("extensions", None)
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if self._head_timer is None and self._idle:
+            self._await_head()
+        self._head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stop_head_timer()
+            if self._should_upgrade():
+                self._upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(self._refused or BadRequest("The request is not valid HTTP."))
+        else:
+            if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(_head_too_large())
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        extensions: dict[str, Any] = {EXTENSION: _StreamHandover(self)}
+        self.scope["extensions"] = extensions
+
+    def on_headers_complete(self) -> None:
+        self._stop_head_timer()
+        if len(self.headers) > MAX_HEADERS or (self._head_bytes > MAX_HEAD_BYTES and self._size() > MAX_HEAD_BYTES):
+            # Raising is the only way to stop the parser; data_received answers.
+            self._refused = _head_too_large()
+            raise self._refused
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    @property
+    def _idle(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
+
+    def _size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(self.limits.head_s, self._head_late)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_late(self) -> None:
+        self._head_timer = None
+        if self._head_bytes:
+            self._refuse(RequestTimeout("The request's head did not arrive in time."))
+        else:
+            self.transport.close()
+
+    def _refuse(self, error: SnackBaseError) -> None:
+        self._stop_head_timer()
+        if self._idle and not self.transport.is_closing():
+            self.transport.write(handshake.response(*handshake.refusal(error)))
+        self.transport.close()
+
+    def _upgrade(self, early: bytes) -> None:
+        if self.scope.get("http_version") != "1.1":
+            self._refuse(BadRequest("A WebSocket opens with HTTP/1.1."))
+            return
+        self.handle_websocket_upgrade()
+        if early:
+            self.transport.get_protocol().data_received(early)  # type: ignore[attr-defined]  # ours, see above
+
+
+class _StreamHandover:
+    """`snackbase.link` of an HTTP scope."""
+
+    __slots__ = ("_protocol",)
+
+    def __init__(self, protocol: HttpProtocol) -> None:
+        self._protocol = protocol
+
+    def prepare(self) -> SseWire:
+        """Before `http.response.start`: how the body will be framed. HTTP/1.0 knows no chunks (RFC 9112 §7.1)."""
+        cycle = self._protocol.cycle
+        cycle.keep_alive = False
+        if cycle.scope["http_version"] == "1.1":
+            return SSE
+        cycle.chunked_encoding = False
+        return SSE_BARE
+
+    def take(self, connection: Receiver, *, wire: SseWire, retry_ms: int) -> SseLink:
+        protocol = self._protocol
+        transport, cycle = protocol.transport, protocol.cycle
+        link = SseLink(transport, connection, protocol.connections, wire=wire, retry_ms=retry_ms)
+        if cycle.disconnected:
+            link.connection_lost(None)
+            return link
+        protocol._unset_keepalive_if_required()
+        protocol._stop_head_timer()
+        protocol.flow.resume_reading()
+        # uvicorn takes the response for sent: it neither complains that it is not nor touches the socket again.
+        cycle.response_complete = True
+        protocol.pipeline.clear()
+        protocol.connections.discard(protocol)
+        protocol.server_state.total_requests += 1
+        protocol.parser = None  # type: ignore[assignment]  # as uvicorn does; its callbacks hold the protocol
+        transport.set_protocol(link)
+        _limit_unacknowledged(transport, protocol.limits.unacknowledged_s)
+        return link
+
+
+class WebSocketProtocol(asyncio.Protocol):
+    """From uvicorn's upgrade to `websocket.accept`, or a refusal. Then a WebSocketLink has the transport.
+
+    Built by uvicorn, which hands it the request's head rebuilt, in one piece.
+    """
+
+    limits: ClassVar[Limits] = DEFAULT_LIMITS
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._config = config
+        self._state = server_state
+        self._app_state = app_state
+        self._early = b""
+        self._transport: asyncio.Transport
+        self._channel: Channel | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's streams are no subclass of it, but behave as one.
+        self._transport = cast(asyncio.Transport, transport)
+        self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn asks for `shutdown` only
+
+    def data_received(self, data: bytes) -> None:
+        if self._channel is None:
+            head, _, self._early = data.partition(b"\r\n\r\n")
+            self._begin(head)
+        else:
+            self._early += data
+            if len(self._early) > self.limits.max_message_bytes:
+                self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._state.connections.discard(self)
+        if self._channel is not None:
+            self._channel.gone()
+
+    def shutdown(self) -> None:
+        self._refuse(Unavailable("The server restarts."))
+
+    def _begin(self, head: bytes) -> None:
+        try:
+            request = handshake.read_request(head)
+        except SnackBaseError as error:
+            self._refuse(error)
+            return
+        self._channel = Channel(self._switch(request.key), self._respond)
+        scope = self._scope(request, self._channel)
+        app: Asgi = self._config.loaded_app
+        task = asyncio.get_running_loop().create_task(self._channel.run(app, scope))
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
+
+    def _scope(self, request: handshake.Request, channel: Channel) -> dict[str, Any]:
+        root_path = self._config.root_path
+        return {
+            "type": "websocket",
+            "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": "wss" if is_ssl(self._transport) else "ws",
+            "server": get_local_addr(self._transport),
+            "client": get_remote_addr(self._transport),
+            "root_path": root_path,
+            "path": root_path + request.path,
+            "raw_path": root_path.encode("ascii") + request.raw_path,
+            "query_string": request.query_string,
+            "headers": request.headers,
+            "subprotocols": list(request.subprotocols),
+            "state": self._app_state.copy(),
+            "extensions": {"websocket.http.response": {}, EXTENSION: channel},
+        }
+
+    def _switch(self, key: bytes) -> Callable[[Channel, str | None, handshake.Headers], WebSocketLink]:
+        def switch(channel: Channel, subprotocol: str | None, headers: handshake.Headers) -> WebSocketLink:
+            if self._transport.is_closing():
+                raise OSError("The client is gone.")
+            head = handshake.switching_protocols(key, subprotocol, [*self._state.default_headers, *headers])
+            parser = FrameParser(max_message_bytes=self.limits.max_message_bytes)
+            connections: set[Any] = self._state.connections
+            link = WebSocketLink(self._transport, channel, connections, parser=parser, plain=channel)
+            connections.discard(self)
+            self._transport.write(head)
+            self._transport.set_protocol(link)
+            if self._early:
+                link.data_received(self._early)
+            return link
+
+        return switch
+
+    def _respond(self, status: int, headers: handshake.Headers, body: bytes) -> None:
+        self._transport.write(handshake.response(status, [*self._state.default_headers, *headers], body))
+        self._transport.close()
+
+    def _refuse(self, error: SnackBaseError) -> None:
+        if not self._transport.is_closing():
+            self._respond(*handshake.refusal(error))
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server that drains realtime connections before it waits for the rest.
+
+    Args:
+        drain: called once when the server stops, after it stopped listening; ends the realtime connections in batches.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None = None) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """The second signal of either kind ends at once, without waiting for connections."""
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        if self._drain is not None:
+            draining = asyncio.ensure_future(self._drain())
+            while not draining.done() and not self.force_exit:
+                await asyncio.wait({draining}, timeout=0.1)
+            draining.cancel()
+        await super().shutdown(sockets)
+        # Otherwise uvicorn raises the signal again when it is done, and a clean stop would look like a crash.
+        self._captured_signals.clear()
+
+
+def protocols(settings: Settings) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
+    """The two classes for uvicorn's `http=` and `ws=`, bound to these settings."""
+    chosen = Limits.of(settings)
+
+    class BoundHttpProtocol(HttpProtocol):
+        limits = chosen
+
+    class BoundWebSocketProtocol(WebSocketProtocol):
+        limits = chosen
+
+    return BoundHttpProtocol, BoundWebSocketProtocol
+
+
+def build_server(app: Asgi, settings: Settings, *, drain: Callable[[], Awaitable[None]] | None = None) -> Server:
+    """A server for `server.run(sockets=listen(settings))`: uvloop, httptools, our classes; logs through `logging`."""
+    http, ws = protocols(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=http,
+        ws=ws,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Forwarded headers are judged by origins.py, by one setting for HTTP and WebSocket alike.
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=ceil(settings.shutdown_seconds),
+    )
+    return Server(config, drain)
+
+
+def listen(settings: Settings, *, send_buffer_bytes: int = SEND_BUFFER_BYTES) -> list[socket.socket]:
+    """Sockets bound to the settings' host and port (0: the kernel chooses; the same for every address of the host).
+
+    Raises:
+        OSError: the address is not ours, or taken.
+    """
+    sockets: list[socket.socket] = []
+    port = settings.port
+    found = socket.getaddrinfo(settings.host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, proto, _, address in dict.fromkeys(found):
+        listener = socket.socket(family, kind, proto)
+        sockets.append(listener)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # Accepted sockets inherit it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
+        try:
+            listener.bind((address[0], port, *address[2:]))
+        except OSError:
+            for opened in sockets:
+                opened.close()
+            raise
+        port = listener.getsockname()[1]
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    return sockets
+
+
+def _head_too_large() -> HeadTooLarge:
+    return HeadTooLarge(f"The request's head is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} headers.")
+
+
+def _limit_unacknowledged(transport: asyncio.Transport, seconds: float) -> None:
+    """Have the kernel end a connection whose peer acknowledges nothing (TCP(7), TCP_USER_TIMEOUT; Linux only)."""
+    sock = transport.get_extra_info("socket")
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None and sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))

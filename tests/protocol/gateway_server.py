@@ -1,0 +1,136 @@
+"""A small server out of the real protocol classes: `python -m tests.protocol.gateway_server`.
+
+Prints its port. Its routes answer, echo and stream without a hub, so that these tests see the gateway alone.
+"""
+
+import asyncio
+import sys
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from snackbase.config import Settings
+from snackbase.gateway.echo import echo_routes
+from snackbase.gateway.link import EXTENSION, WebSocketHandover, WebSocketLink
+from snackbase.gateway.uvicorn_ import build_server, listen
+
+LOST: list[str] = []
+"""What every connection was told at its end; `GET /lost` shows it."""
+
+
+class Recorder:
+    """A connection that answers each message with its length, and notes its end."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.link: WebSocketLink | None = None
+        self.pongs = 0
+
+    def receive(self, payload: bytes) -> None:
+        assert self.link is not None
+        if payload == b"ping me":
+            self.link.ping()
+        else:
+            self.link.write([self.link.wire.message(payload)])
+
+    def ponged(self) -> None:
+        assert self.link is not None
+        self.link.write([self.link.wire.message(b"ponged")])
+
+    def lost(self, code: int | None, reason: str) -> None:
+        LOST.append(f"{self.name} {code} {reason}")
+
+
+class HandedOver:
+    """A WebSocket with the limits that users get."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        handover: WebSocketHandover = scope["extensions"][EXTENSION]
+        await send({"type": "websocket.accept", "subprotocol": next(iter(scope["subprotocols"]), None)})
+        recorder = Recorder(scope["query_string"].decode() or "unnamed")
+        recorder.link = handover.take(recorder)
+
+
+class Stream:
+    """An event stream of three messages, then silence."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handover = scope["extensions"][EXTENSION]
+        wire = handover.prepare()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        recorder = Recorder(scope["query_string"].decode() or "unnamed")
+        link = handover.take(recorder, wire=wire, retry_ms=1234)
+        link.write([wire.message(b'{"n":1}'), wire.resumable(b'{"n":2}', b"e-2")])
+        link.write([wire.message(b'{"n":3}')])
+
+
+async def plain(socket: WebSocket) -> None:
+    """An ordinary ASGI WebSocket, as a user's own route is."""
+    await socket.accept(headers=[(b"x-plain", b"yes")])
+    try:
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                LOST.append(f"plain {message['code']} {message.get('reason') or ''}")
+                return
+            if message.get("bytes") is not None:
+                await socket.send_bytes(message["bytes"])
+            elif message["text"] == "fail":
+                raise LookupError("asked to fail")
+            elif message["text"] == "close":
+                await socket.close(4321, "asked to")
+                return
+            else:
+                await socket.send_text(message["text"])
+    except WebSocketDisconnect:
+        LOST.append("plain disconnected while sending")
+
+
+async def refuse(socket: WebSocket) -> None:
+    await socket.send_denial_response(PlainTextResponse("not today", 418))
+
+
+async def fail(socket: WebSocket) -> None:
+    raise LookupError("before accept")
+
+
+async def slow(request: Request) -> Response:
+    await asyncio.sleep(0.3)
+    return PlainTextResponse("done")
+
+
+async def hello(request: Request) -> Response:
+    body = await request.body()
+    return PlainTextResponse(f"hello {len(body)}")
+
+
+async def lost(request: Request) -> Response:
+    return PlainTextResponse("\n".join(LOST))
+
+
+def main() -> None:
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    settings = Settings(port=port, realtime_echo=True, request_timeout_seconds=0.5, shutdown_seconds=5)
+    routes = [
+        *echo_routes(settings),
+        WebSocketRoute("/handed-over", HandedOver()),
+        WebSocketRoute("/plain", plain),
+        WebSocketRoute("/refuse", refuse),
+        WebSocketRoute("/fail", fail),
+        Route("/stream", Stream(), methods=["GET"]),
+        Route("/hello", hello, methods=["GET", "POST"]),
+        Route("/slow", slow),
+        Route("/lost", lost),
+    ]
+    sockets = listen(settings)
+    print(sockets[0].getsockname()[1], flush=True)
+    build_server(Starlette(routes=routes), settings).run(sockets=sockets)
+
+
+if __name__ == "__main__":
+    main()
