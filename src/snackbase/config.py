@@ -37,25 +37,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     access_token_expire_minutes: Annotated[
         float, _s("Lifetime of an access token.", ge=0.01, le=1440, unit="minutes")
     ] = 60
-    refresh_token_expire_days: Annotated[
-        float, _s("Lifetime of a refresh token.", ge=0.001, le=365, unit="days")
-    ] = 7
+    refresh_token_expire_days: Annotated[float, _s("Lifetime of a refresh token.", ge=0.001, le=365, unit="days")] = 7
     superadmin_email: Annotated[str, _s("E-mail of the first superadmin.")] = ""
     superadmin_password: Annotated[
         str, _s("Password of the first superadmin. Neither set: generated and printed once.")
     ] = ""
     single_tenant_account: Annotated[str, _s("Slug of the account everybody joins; empty: many accounts.")] = ""
-    account_creation: Annotated[
-        Literal["open", "superadmin"], _s("Who may found accounts through /auth/register.")
-    ] = "open"
+    account_creation: Annotated[Literal["open", "superadmin"], _s("Who may found accounts through /auth/register.")] = (
+        "open"
+    )
     cors_origins: Annotated[str, _s("Allowed origins, comma-separated, matched exactly.")] = ""
     trusted_proxies: Annotated[
         str, _s("Addresses or networks whose X-Forwarded-* headers are believed, comma-separated.")
     ] = ""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _s("Least severe line that is logged.")] = "info"
-    log_format: Annotated[
-        Literal["auto", "json", "console"], _s("json, console, or auto: console on a terminal.")
-    ] = "auto"
+    log_format: Annotated[Literal["auto", "json", "console"], _s("json, console, or auto: console on a terminal.")] = (
+        "auto"
+    )
     metrics_token: Annotated[
         str, _s("When set, /metrics wants it as a bearer token. Empty: open to loopback addresses only.")
     ] = ""
@@ -103,7 +101,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10
     realtime_ping_seconds: Annotated[float, _s("Time between protocol pings.", ge=0.05, unit="seconds")] = 25
     realtime_pong_seconds: Annotated[float, _s("Time a ping may stay unanswered.", ge=0.05, unit="seconds")] = 10
-    realtime_auth_seconds: Annotated[float, _s("Time for the first message with a token.", ge=0.05, unit="seconds")] = 10
+    realtime_auth_seconds: Annotated[float, _s("Time for the first message with a token.", ge=0.05, unit="seconds")] = (
+        10
+    )
     realtime_echo: Annotated[
         bool, _s("Test mode of the WebSocket endpoint that echoes messages; starts on loopback only.")
     ] = False

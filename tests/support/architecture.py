@@ -20,7 +20,6 @@ RANKS = {
     "origins": 2,
     "catalog": 2,
     "storage": 2,
-    "bus": 2,
     "realtime": 2,
     "services": 3,
     "hub": 3,

@@ -1,1 +1,1 @@
-"""The pure core of realtime: no clock, socket, task or randomness; time and bytes come in, bytes and decisions go out."""
+"""The pure core of realtime: no clock, socket, task or randomness; time and bytes come in, bytes and decisions out."""

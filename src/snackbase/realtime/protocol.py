@@ -1,12 +1,12 @@
 """The messages of contract §3, both ways: JSON in, typed requests out; typed facts in, JSON bytes out.
 
 Every server message has a `type`, whatever the transport. Replies are a superset of what the product's page shows and
-of what the public SDK reads (`status` as well as `type`). Unknown keys of a client message are refused by name: a typing
-error such as `operation` would otherwise silently subscribe to everything.
+of what the public SDK reads (`status` as well as `type`). Unknown keys of a client message are refused by name: a slip
+such as `operation` would otherwise silently subscribe to everything.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -141,6 +141,11 @@ def _with_since(request: SubscribeRequest, since: str) -> SubscribeRequest:
     return msgspec.structs.replace(request, since=since)
 
 
+def renamed(request: SubscribeRequest, collection: str) -> SubscribeRequest:
+    """The same request for the collection's present name."""
+    return msgspec.structs.replace(request, collection=collection)
+
+
 def check_request(request: SubscribeRequest) -> None:
     """Refuse what can be refused without knowing the collection. Raises ProtocolError."""
     name = request.collection
@@ -249,5 +254,5 @@ def error(
     return _message({**head, **extra}, collection=collection, data=data, id=name, action=action)
 
 
-def _message(head: dict[str, object], **optional: object) -> bytes:
+def _message(head: Mapping[str, object], **optional: object) -> bytes:
     return _encode({**head, **{key: value for key, value in optional.items() if value is not None}})

@@ -1,0 +1,109 @@
+"""Who may connect now: room in the process, limits per user and address, and patience with those just sent away.
+
+Owns the counts. Promises that what was admitted is released exactly once by whoever asked. Knows no rights.
+"""
+
+import resource
+
+import msgspec
+
+from snackbase import errors
+from snackbase.config import Settings
+from snackbase.errors import Closing, RateLimited, SnackBaseError, Unavailable
+from snackbase.realtime.limits import Penalties
+
+SPARE_FILES = 200
+"""File descriptors kept for the database, requests and logs (evidence: a server out of them burns its CPU)."""
+PENALIZED = frozenset({"slow_consumer", "rate_limited", "heartbeat_timeout"})
+"""Ends for cause besides all of 45xx."""
+
+
+class Refused(Exception):
+    """A connection that may not be made: as an HTTP answer (`error`) or, once accepted, as an end (`closing`)."""
+
+    def __init__(self, error: SnackBaseError, closing: Closing) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.closing = closing
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Connections at most; 0 = no limit."""
+
+    process: int
+    user: int
+    address: int
+
+
+def limits_of(settings: Settings) -> Limits:
+    return Limits(
+        process=settings.realtime_max_connections or _file_limit(),
+        user=settings.realtime_max_connections_per_user,
+        address=settings.realtime_max_connections_per_address,
+    )
+
+
+class Admission:
+    """Counts connections and refuses what is too many or too soon."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._users: dict[str, int] = {}
+        self._addresses: dict[str, int] = {}
+        self._penalties = Penalties()
+        self._connections = 0
+        self.draining: Closing | None = None
+
+    def admit(self, address: str, now: float) -> None:
+        """Count a connection in. Raises Refused."""
+        if self.draining is not None:
+            raise Refused(Unavailable("The server restarts.", code="restarting", retry_after_s=2), self.draining)
+        if self._connections >= self._limits.process:
+            error = Unavailable("This server has no room for more connections.", code="overloaded", retry_after_s=5)
+            raise Refused(error, errors.OVERLOADED)
+        self._check(self._addresses, address, self._limits.address, "address", now)
+        self._connections += 1
+        self._addresses[address] = self._addresses.get(address, 0) + 1
+
+    def admit_user(self, user: str, now: float) -> None:
+        """Count a connection's user in, once known. Raises Refused."""
+        self._check(self._users, user, self._limits.user, "user", now)
+        self._users[user] = self._users.get(user, 0) + 1
+
+    def release(self, address: str, user: str | None) -> None:
+        """Count a connection out; `user` if it was counted."""
+        self._connections -= 1
+        _less(self._addresses, address)
+        if user is not None:
+            _less(self._users, user)
+
+    def ended(self, closing: Closing, address: str, user: str | None, now: float) -> None:
+        """The server ended a connection: who comes back at once after an end for cause is slowed (contract §5)."""
+        if closing.close_code < 4500 and closing.code not in PENALIZED:
+            return
+        if user is not None:
+            self._penalties.ended(f"user {user}", now)
+        else:
+            self._penalties.ended(f"address {address}", now)
+
+    def _check(self, counts: dict[str, int], key: str, limit: int, what: str, now: float) -> None:
+        if limit and counts.get(key, 0) >= limit:
+            message = f"Connections of one {what}: {limit} at most."
+            raise Refused(RateLimited(message, code="connection_limit", retry_after_s=5), errors.CONNECTION_LIMIT)
+        wait = self._penalties.wait_s(f"{what} {key}", now)
+        if wait > 0:
+            error = RateLimited("Reconnecting too often; slow down.", code="rate_limited", retry_after_s=wait)
+            raise Refused(error, errors.RATE_LIMITED)
+
+
+def _less(counts: dict[str, int], key: str) -> None:
+    left = counts.get(key, 0) - 1
+    if left > 0:
+        counts[key] = left
+    else:
+        counts.pop(key, None)
+
+
+def _file_limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(50, soft - SPARE_FILES) if soft != resource.RLIM_INFINITY else 1_000_000

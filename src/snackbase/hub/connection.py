@@ -1,0 +1,108 @@
+"""A session with its transport: what the gateway talks to. Step 8 of the path begins here.
+
+Owns nothing but the client's own state; every decision is the session's (pure) or the hub's.
+"""
+
+from collections import deque
+from typing import Protocol
+
+from snackbase.auth import Claims
+from snackbase.errors import Closing
+from snackbase.hub.feeds import LiveFeed
+from snackbase.realtime.link import Link, Wire
+from snackbase.realtime.protocol import ClientMessage
+from snackbase.realtime.session import Session, State, Timing
+
+
+class Desk(Protocol):
+    """What a connection hands on to the hub."""
+
+    def receive(self, connection: "Connection", payload: bytes) -> None: ...
+
+    def lagging(self, connection: "Connection", buffered: int) -> None: ...
+
+    def gone(self, connection: "Connection", code: int | None, reason: str) -> None: ...
+
+
+class Connection(Session):
+    """One client of this process.
+
+    Attributes:
+        link: None until the transport is attached; the outbox keeps what is written before.
+        live, home: the feed of the account acted in, and of the principal's own account (they differ for a superadmin
+            who watches another); both are followed, the second for changes of rights only.
+        inbox: messages that wait for an earlier one which is being served asynchronously; None = none is.
+        sent: bytes handed to the link so far.
+    """
+
+    __slots__ = ("account", "address", "claims", "desk", "home", "inbox", "link", "live", "reported", "sent")
+
+    def __init__(
+        self,
+        connection_id: str,
+        wire: Wire,
+        *,
+        desk: Desk,
+        address: str,
+        account: str | None,
+        stages: bool,
+        now: float,
+        timing: Timing,
+    ) -> None:
+        super().__init__(connection_id, wire, stages=stages, now=now, timing=timing)
+        self.desk = desk
+        self.address = address
+        self.account = account
+        self.claims: Claims | None = None
+        self.link: Link | None = None
+        self.live: LiveFeed | None = None
+        self.home: LiveFeed | None = None
+        self.inbox: deque[ClientMessage] | None = None
+        self.sent = 0
+        self.reported = False
+
+    @property
+    def feed(self) -> LiveFeed:
+        """The feed of the account acted in. Raises RuntimeError before the client is known."""
+        if self.live is None:
+            raise RuntimeError("the connection has no account yet")
+        return self.live
+
+    @property
+    def identity(self) -> Claims:
+        """Whose token it is. Raises RuntimeError before the client is known."""
+        if self.claims is None:
+            raise RuntimeError("the connection has no token yet")
+        return self.claims
+
+    def attach(self, link: Link) -> None:
+        """The transport is ready: from now on the hub writes."""
+        self.link = link
+        self.flush()
+
+    def receive(self, payload: bytes) -> None:
+        """One whole message of the client, as UTF-8 JSON. Never raises."""
+        self.desk.receive(self, payload)
+
+    def lost(self, code: int | None, reason: str) -> None:
+        """The transport is gone, or the client closed it. Idempotent."""
+        self.desk.gone(self, code, reason)
+
+    def flush(self) -> None:
+        """Hand everything in the outbox to the transport, in one write."""
+        link, frames = self.link, self.out
+        if link is None or not frames:
+            return
+        self.out = []
+        self.sent += sum(map(len, frames))
+        link.write(frames)
+        buffered = link.buffered()
+        if buffered:
+            self.desk.lagging(self, buffered)
+
+    def shut(self, closing: Closing) -> None:
+        """Send what is left, then end the transport."""
+        self.state = State.ENDED
+        self.flush()
+        if self.link is not None:
+            self.link.close(closing)

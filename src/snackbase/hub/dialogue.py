@@ -1,0 +1,287 @@
+"""What clients ask for: subscribe, unsubscribe, auth, ping; each message answered in order (contract §3).
+
+A message is served at once, on the call that delivered it. Only what has to wait (a token to be checked, a hook) goes
+through a connection's inbox, and while one waits the later ones queue behind it, bounded by not reading on.
+"""
+
+import difflib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+from snackbase.catalog import Catalog
+from snackbase.errors import CLOSINGS, TOKEN_INVALID, Closing, SnackBaseError
+from snackbase.hooks import HookAbort, Hooks
+from snackbase.hub.connection import Connection
+from snackbase.hub.feeds import LiveFeed
+from snackbase.hub.rights import Rights
+from snackbase.metrics import Counters, add
+from snackbase.model import rfc3339
+from snackbase.realtime import protocol
+from snackbase.realtime.position import Positions
+from snackbase.realtime.protocol import ClientMessage, ProtocolError, SubscribeRequest
+from snackbase.realtime.session import State, Subscription, Timing
+
+INBOX = 64
+"""Messages that may wait behind one that is being served before the transport stops reading."""
+ACTIONS = ("subscribe", "unsubscribe", "auth", "ping")
+
+
+class Dialogue:
+    """Serves client messages.
+
+    Args:
+        authenticate: checks the token of an `auth` message and takes it over; raises SnackBaseError.
+        end: ends a connection with a Closing.
+        spawn: starts a task that the application owns.
+        now_us: wall clock in µs, for the timestamps of replies.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        hooks: Hooks,
+        positions: Positions,
+        rights: Rights,
+        counters: Counters,
+        timing: Timing,
+        position: Callable[[LiveFeed], str],
+        authenticate: Callable[[Connection, str], Awaitable[None]],
+        end: Callable[[Connection, Closing], None],
+        spawn: Callable[..., object],
+        now_us: Callable[[], int],
+    ) -> None:
+        self._catalog = catalog
+        self._hooks = hooks
+        self._positions = positions
+        self._rights = rights
+        self._counters = counters
+        self._timing = timing
+        self._position = position
+        self._authenticate = authenticate
+        self._end = end
+        self._spawn = spawn
+        self._now_us = now_us
+
+    def receive(self, connection: Connection, payload: bytes) -> None:
+        """One message of a client. Never raises."""
+        if connection.state is State.ENDED:
+            return
+        self._counters.messages_received += 1
+        closing = connection.accept(monotonic(), self._timing)
+        if closing is not None:
+            self._end(connection, closing)
+            return
+        try:
+            message = protocol.decode(payload)
+            self._check_action(message)
+        except ProtocolError as error:
+            self._mistake(connection, error, None)
+            return
+        connection.understood()
+        if connection.inbox is not None:
+            connection.inbox.append(message)
+            if len(connection.inbox) >= INBOX and connection.link is not None:
+                connection.link.pause_reading()
+        elif self._must_wait(connection, message):
+            connection.inbox = deque((message,))
+            self._spawn(self._work(connection), name="realtime-messages")
+        else:
+            self._serve(connection, message)
+            connection.flush()
+
+    def _check_action(self, message: ClientMessage) -> None:
+        if message.action in ACTIONS:
+            return
+        near = difflib.get_close_matches(message.action[:40], ACTIONS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(ACTIONS)}."
+        raise ProtocolError("unknown_action", f"{message.action[:40]!r} is no action{hint}")
+
+    def _mistake(self, connection: Connection, error: ProtocolError, message: ClientMessage | None) -> None:
+        self._refuse(connection, error, message)
+        closing = connection.mistake()
+        if closing is not None:
+            self._end(connection, closing)
+        connection.flush()
+
+    def _refuse(self, connection: Connection, error: ProtocolError, message: ClientMessage | None) -> None:
+        add(self._counters.errors, error.code)
+        name, action = (message.id, message.action) if message is not None else (None, None)
+        collection = error.collection
+        connection.send(protocol.error(error.code, error.message, collection=collection, name=name, action=action))
+
+    # What has to wait ------------------------------------------------------------------------------------------------
+
+    def _must_wait(self, connection: Connection, message: ClientMessage) -> bool:
+        if message.action == "auth" or self._hooks.has("on_realtime_message"):
+            return True
+        return message.action == "subscribe" and self._hooks.has("on_realtime_subscribe")
+
+    async def _work(self, connection: Connection) -> None:
+        """Serve the inbox in order, then forget it."""
+        inbox = connection.inbox
+        while inbox and connection.state is not State.ENDED:
+            await self._serve_waiting(connection, inbox.popleft())
+            connection.flush()
+            if connection.link is not None and len(inbox) == INBOX // 2:
+                connection.link.resume_reading()
+        connection.inbox = None
+        if connection.link is not None:
+            connection.link.resume_reading()
+
+    async def _serve_waiting(self, connection: Connection, message: ClientMessage) -> None:
+        try:
+            if self._hooks.has("on_realtime_message"):
+                seen = {"action": message.action, "collection": message.collection, "id": message.id}
+                await self._fire("on_realtime_message", connection, refusing=True, message=seen)
+            if message.action == "auth":
+                await self._auth(connection, message)
+                return
+            if message.action == "subscribe" and connection.state is State.LIVE:
+                for request in protocol.subscribe_requests(message):
+                    await self.ask_hooks(connection, request)
+        except HookAbort as refusal:
+            self._refuse(
+                connection, ProtocolError(refusal.code, refusal.message, collection=message.collection), message
+            )
+        except ProtocolError as error:
+            self._refuse(connection, error, message)
+        else:
+            if connection.state is not State.ENDED:
+                self._serve(connection, message)
+
+    async def ask_hooks(self, connection: Connection, request: SubscribeRequest) -> None:
+        """Fire on_realtime_subscribe. Raises HookAbort when one refuses."""
+        if self._hooks.has("on_realtime_subscribe", request.collection):
+            operations = list(request.operations or protocol.OPERATIONS)
+            await self._fire(
+                "on_realtime_subscribe",
+                connection,
+                refusing=True,
+                collection=request.collection,
+                operations=operations,
+                filter=request.filter,
+            )
+
+    async def _fire(self, event: str, connection: Connection, *, refusing: bool, **values: object) -> None:
+        await self._hooks.fire(event, refusing=refusing, **who(connection), **values)  # type: ignore[arg-type]  # `collection` is among the values
+
+    async def _auth(self, connection: Connection, message: ClientMessage) -> None:
+        """A first token, or a fresh one in place. A refused fresh one leaves the old one in force until it expires."""
+        first = connection.state is State.AUTHENTICATING
+        try:
+            if not message.token:
+                raise ProtocolError("invalid_message", "`auth` needs a `token`.")
+            await self._authenticate(connection, message.token)
+        except SnackBaseError as error:
+            add(self._counters.auth_failures, error.code)
+            self._refuse(connection, ProtocolError(error.code, error.message), message)
+            if first:
+                self._end(connection, closing_of(error))
+            return
+        expires_at = rfc3339(int(min(connection.expires_at, 253402300799) * 1_000_000))
+        connection.send(protocol.authenticated("ok", expires_at, name=message.id, action=message.action))
+
+    # What is served at once ------------------------------------------------------------------------------------------
+
+    def _serve(self, connection: Connection, message: ClientMessage) -> None:
+        try:
+            if connection.state is not State.LIVE:
+                raise ProtocolError("not_authenticated", "Send an `auth` message with a token first.")
+            if message.action == "ping":
+                connection.send(protocol.pong(rfc3339(self._now_us()), name=message.id))
+            elif message.action == "subscribe":
+                for request in protocol.subscribe_requests(message):
+                    self.subscribe(connection, request, action=message.action)
+            elif message.action == "unsubscribe":
+                self._unsubscribe(connection, message)
+        except ProtocolError as error:
+            self._refuse(connection, error, message)
+
+    def subscribe(self, connection: Connection, request: SubscribeRequest, *, action: str | None) -> Subscription:
+        """Place one subscription and acknowledge it; what commits from now on is delivered.
+
+        Raises:
+            ProtocolError: subscription_limit, collection_not_found, forbidden, invalid_filter, invalid_fields, ...
+        """
+        most = self._timing.max_subscriptions
+        if request.key not in connection.subscriptions and len(connection.subscriptions) >= most:
+            raise ProtocolError(
+                "subscription_limit", f"Maximum {most} subscriptions per connection.", collection=request.collection
+            )
+        if request.snapshot:
+            raise ProtocolError(
+                "snapshot_unavailable",
+                "This server sends no snapshots yet; list the records.",
+                collection=request.collection,
+            )
+        subscription = self._rights.judge(connection, request)
+        self._rights.put(connection, subscription)
+        position, now = self._position(connection.feed), rfc3339(self._now_us())
+        connection.send(
+            protocol.subscribed(
+                request.collection, subscription.operations, position, now, name=request.id, action=action
+            )
+        )
+        if request.since is not None:
+            self._resume(connection, subscription, request.since, position)
+        return subscription
+
+    def _resume(self, connection: Connection, subscription: Subscription, since: str, position: str) -> None:
+        """From the exact head there is nothing to replay; from anywhere else the list must be fetched again."""
+        request = subscription.request
+        if since == position:
+            add(self._counters.resumes, "complete")
+            connection.send(protocol.caught_up(request.collection, position, name=request.id))
+            return
+        reason = self._why_not(connection, since)
+        add(self._counters.resumes, "resync")
+        add(self._counters.resyncs, reason)
+        self._rights.resync(connection, subscription, reason)
+
+    def _why_not(self, connection: Connection, since: str) -> str:
+        token = self._positions.parse(since)
+        if token is None:
+            return "unknown"
+        if token.epoch != self._positions.epoch:
+            return "epoch"
+        return "ahead" if token.seq > connection.feed.at.seq else "expired"
+
+    def _unsubscribe(self, connection: Connection, message: ClientMessage) -> None:
+        if message.collection is None and message.id is None:
+            raise ProtocolError("invalid_message", "`unsubscribe` needs a `collection` or an `id`.")
+        key = f"#{message.id}" if message.id is not None else str(message.collection)
+        subscription = self._rights.take(connection, key)
+        collection = subscription.request.collection if subscription is not None else message.collection
+        connection.send(protocol.unsubscribed(collection, name=message.id, action=message.action))
+        if subscription is not None and self._hooks.has("on_realtime_unsubscribe", collection):
+            request = subscription.request
+            self._spawn(
+                self._fire(
+                    "on_realtime_unsubscribe",
+                    connection,
+                    refusing=False,
+                    collection=collection,
+                    operations=list(subscription.operations),
+                    filter=request.filter,
+                ),
+                name="hook-unsubscribe",
+            )
+
+
+def who(connection: Connection) -> dict[str, object]:
+    """The values that every realtime hook may declare."""
+    principal = connection.principal
+    return {
+        "connection_id": connection.id,
+        "user_id": principal.actor_id if principal is not None else None,
+        "account_id": principal.account_id if principal is not None else None,
+        "transport": connection.wire.name,
+    }
+
+
+def closing_of(error: SnackBaseError) -> Closing:
+    """How a connection ends for which this error was raised."""
+    from_word = CLOSINGS.get(error.code)
+    return from_word if from_word is not None else TOKEN_INVALID

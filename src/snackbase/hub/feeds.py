@@ -1,0 +1,189 @@
+"""Continuity of each live account: in order, once, none missing, whatever the announcements do. Step 6 of the path.
+
+An announcement is a hint. A change is routed only when it is the next one (`seq == last + 1`); anything else makes the
+feed read the log, which is the truth. Gapless numbers show a missing middle but not a missing tail, so the heads of all
+live accounts are polled as well (invariants I6, I7). A transaction is routed whole or not yet.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from snackbase.model import Change, Head
+from snackbase.realtime.fanout import Feed
+from snackbase.storage.base import Store
+
+log = structlog.get_logger("snackbase.hub")
+
+POLL_S = 1.5
+POLL_CHUNK = 500
+REPAIR_ROWS = 500
+RETRY_S = 0.5
+
+
+class LiveFeed(Feed):
+    """A feed with what this node knows of its account's log.
+
+    Attributes:
+        connections: everybody who acts in the account or belongs to it.
+        partial: the rows of a transaction that has not arrived whole.
+        announced: the highest number anybody has spoken of.
+        users: how many openings hold it.
+    """
+
+    __slots__ = ("announced", "connections", "partial", "ready", "repairing", "users")
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(account_id, Head(0, 0))
+        self.connections: dict[object, None] = {}
+        self.partial: list[Change] = []
+        self.announced = 0
+        self.users = 0
+        self.ready: asyncio.Future[None] | None = None
+        self.repairing = False
+
+    @property
+    def next_seq(self) -> int:
+        return self.at.seq + len(self.partial) + 1
+
+
+class Feeds:
+    """All live feeds of this process.
+
+    Args:
+        route: called with a feed and the rows of one whole transaction, in order; afterwards `feed.at` is its last.
+        lost: called when the log no longer holds what a feed needs next (it was pruned past it).
+        spawn: starts a task that the application owns.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        route: Callable[[LiveFeed, Sequence[Change]], None],
+        lost: Callable[[LiveFeed], None],
+        spawn: Callable[..., object],
+    ) -> None:
+        self._store = store
+        self._route = route
+        self._lost = lost
+        self._spawn = spawn
+        self._live: dict[str, LiveFeed] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def get(self, account_id: str) -> LiveFeed | None:
+        return self._live.get(account_id)
+
+    def all(self) -> Sequence[LiveFeed]:
+        return tuple(self._live.values())
+
+    async def acquire(self, account_id: str) -> LiveFeed:
+        """The account's feed, started at the log's head if it was not live. Pair with `release`.
+
+        Raises:
+            Unavailable: the head cannot be read now.
+        """
+        live = self._live.get(account_id)
+        if live is None:
+            live = self._live[account_id] = LiveFeed(account_id)
+            live.ready = asyncio.get_running_loop().create_future()
+            self._spawn(self._read_head(live, live.ready), name="feed-head")
+        live.users += 1
+        try:
+            if live.ready is not None:
+                await asyncio.shield(live.ready)
+        except BaseException:
+            self.release(live)
+            raise
+        return live
+
+    def release(self, live: LiveFeed) -> None:
+        live.users -= 1
+        if live.users == 0 and self._live.get(live.account_id) is live:
+            del self._live[live.account_id]
+
+    async def _read_head(self, live: LiveFeed, ready: asyncio.Future[None]) -> None:
+        try:
+            live.at = await self._store.head(live.account_id)
+        except Exception as error:
+            # The openings that wait for it fail with the store's own error; the next one tries again.
+            self._live.pop(live.account_id, None)
+            ready.set_exception(error)
+            ready.exception()
+            return
+        live.ready = None
+        ready.set_result(None)
+        if live.announced > live.at.seq:
+            self._repair(live)
+
+    def accept(self, changes: Sequence[Change]) -> None:
+        """Announced changes, of any accounts; order, loss and repetition do not matter."""
+        for change in changes:
+            live = self._live.get(change.account_id)
+            if live is None:
+                continue
+            live.announced = max(live.announced, change.seq)
+            if live.ready is not None or live.repairing:
+                continue
+            expected = live.next_seq
+            if change.seq == expected:
+                self._take(live, change)
+            elif change.seq > expected:
+                self._repair(live)
+
+    def _take(self, live: LiveFeed, change: Change) -> None:
+        live.partial.append(change)
+        if change.tx_index + 1 >= change.tx_size:
+            rows, live.partial = live.partial, []
+            live.at = Head(change.seq, change.ts_us)
+            self._route(live, rows)
+
+    def _repair(self, live: LiveFeed) -> None:
+        if not live.repairing:
+            live.repairing = True
+            self._spawn(self._read_log(live), name="feed-repair")
+
+    async def _read_log(self, live: LiveFeed) -> None:
+        try:
+            while live.users and live.announced >= live.next_seq:
+                rows = await self._store.read_changes(live.account_id, live.next_seq - 1, REPAIR_ROWS)
+                if not rows:
+                    live.announced = live.next_seq - 1
+                elif rows[0].seq != live.next_seq:
+                    live.partial.clear()
+                    live.at = await self._store.head(live.account_id)
+                    self._lost(live)
+                for row in rows:
+                    if row.seq == live.next_seq:
+                        self._take(live, row)
+                await asyncio.sleep(0)
+        except Exception:
+            # The poll finds the gap again; until then the connections only see a pause.
+            log.warning("feed_repair_failed", account_id=live.account_id, exc_info=True)
+            await asyncio.sleep(RETRY_S)
+        finally:
+            live.repairing = False
+
+    async def poll(self) -> None:
+        """Compare every live feed with the log's head, for ever; finds what no announcement told."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            accounts = list(self._live)
+            for start in range(0, len(accounts), POLL_CHUNK):
+                await self.check(accounts[start : start + POLL_CHUNK])
+
+    async def check(self, accounts: Sequence[str]) -> None:
+        """Read the heads of some accounts and repair the feeds that are behind."""
+        try:
+            heads = await self._store.heads(accounts)
+        except Exception:
+            log.warning("head_poll_failed", exc_info=True)
+            return
+        for account_id, head in heads.items():
+            live = self._live.get(account_id)
+            if live is not None and live.ready is None and head.seq >= live.next_seq:
+                live.announced = max(live.announced, head.seq)
+                self._repair(live)

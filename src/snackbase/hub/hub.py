@@ -1,0 +1,406 @@
+"""The hub: opens and ends connections, keeps their time, and ties the other parts of this folder together. Step 6-8.
+
+Single-threaded by design: everything here runs on the event loop, and no `await` stands between reading shared state
+and changing it. It decides nothing about rights (views.py asks the rules) and nothing about order (feeds.py keeps it).
+"""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from snackbase import errors
+from snackbase.auth import Claims
+from snackbase.catalog import Catalog
+from snackbase.config import Settings
+from snackbase.errors import Closing, Forbidden
+from snackbase.hooks import HookAbort, Hooks
+from snackbase.hub.admission import Admission, Refused, limits_of
+from snackbase.hub.connection import Connection
+from snackbase.hub.delivery import Delivery
+from snackbase.hub.dialogue import Dialogue, who
+from snackbase.hub.feeds import Feeds, LiveFeed
+from snackbase.hub.rights import Rights
+from snackbase.metrics import Counters, add
+from snackbase.model import Change, Collection, Op, Position, Principal
+from snackbase.realtime import protocol
+from snackbase.realtime.link import Wire
+from snackbase.realtime.position import Positions
+from snackbase.realtime.protocol import ProtocolError, SubscribeRequest
+from snackbase.realtime.session import State, Timing
+from snackbase.realtime.timers import Wheel
+from snackbase.storage.base import Store
+
+log = structlog.get_logger("snackbase.hub")
+
+DRAIN_BATCH = 200
+SLOW_GRACE_S = 5.0
+"""A slow consumer may still take what is buffered and the close code within this time; then it is cut off."""
+
+
+class Authenticated(Protocol):
+    """Who a token is for (services.authenticate)."""
+
+    @property
+    def principal(self) -> Principal: ...
+    @property
+    def claims(self) -> Claims: ...
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection about to be made.
+
+    Attributes:
+        authenticated: None = the token comes in the first message.
+        account: the account to watch, for superadmins (`?account=`); None = the principal's own.
+        subscriptions: how many the stream begins with; SSE merges the events of several.
+    """
+
+    wire: Wire
+    address: str
+    authenticated: Authenticated | None
+    account: str | None = None
+    subscriptions: int = 0
+
+
+class Hub:
+    """All realtime connections of this process.
+
+    Args:
+        authenticate: (token, account) -> who; raises SnackBaseError.
+        reload: (claims, account) -> the current principal; raises SnackBaseError with a word of CLOSINGS.
+        spawn: starts a task that the application owns.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalog: Catalog,
+        hooks: Hooks,
+        positions: Positions,
+        settings: Settings,
+        counters: Counters,
+        authenticate: Callable[[str, str | None], Awaitable[Authenticated]],
+        reload: Callable[[Claims, str | None], Awaitable[Principal]],
+        spawn: Callable[..., object],
+    ) -> None:
+        self._catalog = catalog
+        self._hooks = hooks
+        self._positions = positions
+        self._counters = counters
+        self._authenticate = authenticate
+        self._spawn = spawn
+        self._timing = timing_of(settings)
+        self._wheel: Wheel[Connection] = Wheel(min(0.1, settings.realtime_heartbeat_seconds / 4))
+        self._connections: dict[Connection, None] = {}
+        self._admission = Admission(limits_of(settings))
+        self._pending: list[Sequence[Change]] = []
+        self.feeds = Feeds(store, route=self._route, lost=self._lost_history, spawn=spawn)
+        self.delivery = Delivery(
+            most=settings.realtime_outbox_bytes,
+            most_in_all=settings.realtime_outbox_total_bytes,
+            stall_s=settings.realtime_stall_seconds,
+            slow=self._slow,
+        )
+
+        async def reload_of(connection: Connection) -> Principal:
+            return await reload(connection.identity, connection.account)
+
+        self.rights = Rights(
+            catalog, reload=reload_of, end=self.end, position=self.position, spawn=spawn, counters=counters
+        )
+        self._dialogue = Dialogue(
+            catalog=catalog,
+            hooks=hooks,
+            positions=positions,
+            rights=self.rights,
+            counters=counters,
+            timing=self._timing,
+            position=self.position,
+            authenticate=self._take_token,
+            end=self.end,
+            spawn=spawn,
+            now_us=now_us,
+        )
+        self.receive = self._dialogue.receive
+        self.lagging = self.delivery.lagging
+
+    def start(self) -> None:
+        """Begin to keep time; on the running loop."""
+        self._spawn(self.feeds.poll(), name="head-poll")
+        self._spawn(self.delivery.watch(), name="outbox-watch")
+        self._spawn(self._keep_time(), name="realtime-timers")
+
+    def counts(self) -> dict[str, int]:
+        """Live connections by transport."""
+        found = {"websocket": 0, "sse": 0}
+        for connection in self._connections:
+            found[connection.wire.name] = found.get(connection.wire.name, 0) + 1
+        return found
+
+    def subscriptions(self) -> int:
+        return sum(live.members for live in self.feeds.all())
+
+    def position(self, live: LiveFeed) -> str:
+        """The token of the place up to which a feed was routed, under the rules now in force."""
+        at = live.at
+        return self._positions.token(live.account_id, Position(at.seq, at.ts_us, self._catalog.version))
+
+    # Opening ---------------------------------------------------------------------------------------------------------
+
+    async def open(self, opening: Opening) -> Connection:
+        """Make a connection, without a transport yet.
+
+        Raises:
+            Refused: draining, over a limit, slowed down, or a hook said no.
+        """
+        now = time.monotonic()
+        try:
+            self._admission.admit(opening.address, now)
+        except Refused as refused:
+            add(self._counters.connections, (opening.wire.name, refused.error.code))
+            raise
+        connection = Connection(
+            os.urandom(12).hex(),
+            opening.wire,
+            desk=self,
+            address=opening.address,
+            account=opening.account,
+            stages=opening.wire.name == "sse" and opening.subscriptions > 1,
+            now=now,
+            timing=self._timing,
+        )
+        self._connections[connection] = None
+        try:
+            if opening.authenticated is not None:
+                await self._enter(connection, opening.authenticated)
+        except BaseException as error:
+            self._forget(connection)
+            if isinstance(error, Refused):
+                add(self._counters.connections, (opening.wire.name, error.error.code))
+            raise
+        add(self._counters.connections, (opening.wire.name, "opened"))
+        self._wake(connection, connection.next_look(now, time.time(), pings=True))
+        return connection
+
+    async def _enter(self, connection: Connection, authenticated: Authenticated) -> None:
+        """The principal is known: limits of the user, hooks, feeds."""
+        principal, claims = authenticated.principal, authenticated.claims
+        self._admission.admit_user(claims.user_id, time.monotonic())
+        connection.principal, connection.claims = principal, claims
+        try:
+            await self._hooks.fire("on_realtime_connect", refusing=True, **who(connection))  # type: ignore[arg-type]  # none of its values is the collection
+        except HookAbort as refusal:
+            raise Refused(Forbidden(refusal.message, code=refusal.code), errors.TOKEN_INVALID) from None
+        connection.live = await self.feeds.acquire(principal.account_id)
+        connection.live.connections[connection] = None
+        if claims.account_id != principal.account_id:
+            connection.home = await self.feeds.acquire(claims.account_id)
+            connection.home.connections[connection] = None
+        connection.authenticated(principal, claims.expires_at)
+
+    async def _take_token(self, connection: Connection, token: str) -> None:
+        """Serve an `auth` message. Raises SnackBaseError."""
+        fresh = await self._authenticate(token, connection.account)
+        if connection.state is State.ENDED:
+            return
+        if connection.state is State.AUTHENTICATING:
+            try:
+                await self._enter(connection, fresh)
+            except Refused as refused:
+                self.end(connection, refused.closing)
+                raise refused.error from None
+            return
+        old = connection.identity
+        if (fresh.claims.user_id, fresh.claims.account_id) != (old.user_id, old.account_id):
+            raise Forbidden("A fresh token has to belong to the same user and account.", code="auth_mismatch")
+        connection.claims, connection.principal = fresh.claims, fresh.principal
+        connection.renew(fresh.claims.expires_at)
+        self._wake(connection, time.monotonic())
+
+    async def subscribe_all(self, connection: Connection, requests: Sequence[SubscribeRequest]) -> None:
+        """The subscriptions an SSE stream begins with; before the transport is attached.
+
+        Raises:
+            ProtocolError, HookAbort: the first request that cannot be served.
+        """
+        for request in requests:
+            await self._dialogue.ask_hooks(connection, request)
+            self._dialogue.subscribe(connection, request, action=None)
+
+    def refuse_subscription(self, connection: Connection, request: SubscribeRequest, error: ProtocolError) -> None:
+        """Tell a resuming stream that one of its subscriptions is gone (contract §4: 200 and `unsubscribed`)."""
+        reason = "collection_deleted" if error.code == "collection_not_found" else "forbidden"
+        connection.send(protocol.unsubscribed(request.collection, name=request.id, reason=reason))
+
+    def beat(self, connection: Connection) -> None:
+        """A heartbeat now: the first message of a stream without subscriptions."""
+        if connection.live is not None and connection.state is State.LIVE:
+            connection.heartbeat(now_us(), self.position(connection.live))
+            connection.flush()
+
+    # Ending ----------------------------------------------------------------------------------------------------------
+
+    def end(self, connection: Connection, closing: Closing) -> None:
+        """End a connection from this side: the last message, the close code, the hook. Idempotent."""
+        if connection.state is State.ENDED:
+            return
+        user = connection.claims.user_id if connection.claims is not None else None
+        self._admission.ended(closing, connection.address, user, time.monotonic())
+        self.rights.take_all(connection)
+        connection.send(protocol.closing(closing, retry_after_ms(closing, len(self._connections))))
+        connection.shut(closing)
+        self._leave(connection, closing.code, closing.close_code, closing.code)
+
+    def gone(self, connection: Connection, code: int | None, reason: str) -> None:
+        """The client went, or its transport broke. Idempotent."""
+        if connection.state is not State.ENDED:
+            connection.state = State.ENDED
+            self.rights.take_all(connection)
+            self._leave(connection, "lost" if code in (None, 1006) else "client", code, reason)
+        self.delivery.forget(connection)
+
+    def _leave(self, connection: Connection, word: str, code: int | None, reason: str) -> None:
+        add(self._counters.closes, word)
+        entered, values = connection.live is not None, who(connection)
+        self._forget(connection)
+        if entered and self._hooks.has("on_realtime_disconnect"):
+            told = self._hooks.fire("on_realtime_disconnect", refusing=False, code=code, reason=reason, **values)  # type: ignore[arg-type]  # as above
+            self._spawn(told, name="hook-disconnect")
+
+    def _forget(self, connection: Connection) -> None:
+        del self._connections[connection]
+        self._admission.release(connection.address, connection.claims.user_id if connection.claims else None)
+        for live in (connection.live, connection.home):
+            if live is not None:
+                live.connections.pop(connection, None)
+                self.feeds.release(live)
+        connection.live = connection.home = None
+
+    def _slow(self, connection: Connection, nothing_kept: bool) -> None:
+        link = connection.link
+        self.end(connection, errors.SLOW_CONSUMER)
+        if link is not None:
+            if nothing_kept:
+                link.abort()
+            else:
+                asyncio.get_running_loop().call_later(SLOW_GRACE_S, link.abort)
+
+    async def drain(self, within_s: float, *, closing: Closing = errors.RESTARTING) -> None:
+        """End every connection, in batches spread over half of the time; new ones are refused from now on."""
+        self._admission.draining = closing
+        waiting = list(self._connections)
+        batches = max(1, -(-len(waiting) // DRAIN_BATCH))
+        pause = min(0.1, within_s / 2 / batches)
+        for start in range(0, len(waiting), DRAIN_BATCH):
+            for connection in waiting[start : start + DRAIN_BATCH]:
+                self.end(connection, closing)
+            await asyncio.sleep(pause)
+
+    @property
+    def draining(self) -> Closing | None:
+        return self._admission.draining
+
+    # Changes ---------------------------------------------------------------------------------------------------------
+
+    def deliver(self, changes: Sequence[Change]) -> None:
+        """Committed changes, from the store or the bus: announced, not trusted. Routed in the loop's next turn."""
+        if not self._pending:
+            asyncio.get_running_loop().call_soon(self._round)
+        self._pending.append(changes)
+
+    def _round(self) -> None:
+        pending, self._pending = self._pending, []
+        for changes in pending:
+            self.feeds.accept(changes)
+        self.delivery.flush()
+
+    def _route(self, live: LiveFeed, changes: Sequence[Change]) -> None:
+        """One whole transaction, in the order of the log."""
+        try:
+            live.route(changes, self.position(live), self.delivery.dirty)
+        except Exception:
+            # A defect of ours: whoever might have missed an event must not go on as if nothing happened; they resume.
+            log.exception("route_failed", account_id=live.account_id, seq=live.at.seq)
+            for connection in list(live.connections):
+                if isinstance(connection, Connection):
+                    self.end(connection, errors.RESTARTING)
+        for change in changes:
+            if change.op is Op.CONTROL:
+                self.rights.control(live, change)
+        if len(live.connections) and live.repairing:
+            self.delivery.flush()
+
+    def _lost_history(self, live: LiveFeed) -> None:
+        """The log was pruned past what this feed had still to read."""
+        for connection in list(live.connections):
+            if isinstance(connection, Connection) and connection.live is live:
+                for subscription in connection.subscriptions.values():
+                    self.rights.resync(connection, subscription, "expired")
+                connection.flush()
+
+    def schema_changed(self, version: int, collections: tuple[Collection, ...]) -> None:
+        """Every definition after a committed change of a schema or a rule; in commit order with `deliver`."""
+        self._round()
+        before = {definition.collection.id: definition.collection for definition in self._catalog.all()}
+        self._catalog.replace(version, collections)
+        self.rights.catalog_changed(list(self.feeds.all()), before)
+
+    # Time ------------------------------------------------------------------------------------------------------------
+
+    async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(self._wheel.resolution_s)
+            now, wall = time.monotonic(), time.time()
+            for connection in self._wheel.due(now):
+                if connection.state is not State.ENDED and connection.look_at <= now:
+                    self._look_after(connection, now, wall)
+
+    def _look_after(self, connection: Connection, now: float, wall: float) -> None:
+        closing = connection.tick(now, wall)
+        if closing is not None:
+            self.end(connection, closing)
+            return
+        link, live = connection.link, connection.live
+        if live is not None and connection.heartbeat_due(now):
+            connection.heartbeat(now_us(), self.position(live))
+            connection.beaten(now, self._timing, random.random())  # noqa: S311 - jitter, not a secret
+        pings = link is not None and link.pings
+        if link is not None and pings and connection.ping_due(now, self._timing):
+            link.ping()
+        connection.flush()
+        self._wake(connection, connection.next_look(now, wall, pings=pings))
+
+    def _wake(self, connection: Connection, at: float) -> None:
+        connection.look_at = at
+        self._wheel.add(connection, at)
+
+
+def timing_of(settings: Settings) -> Timing:
+    return Timing(
+        heartbeat_s=settings.realtime_heartbeat_seconds,
+        ping_s=settings.realtime_ping_seconds,
+        pong_s=settings.realtime_pong_seconds,
+        auth_s=settings.realtime_auth_seconds,
+        messages_per_s=settings.realtime_messages_per_second,
+        message_burst=settings.realtime_message_burst,
+        max_subscriptions=settings.realtime_max_subscriptions,
+    )
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def retry_after_ms(closing: Closing, connections: int) -> int:
+    """When to come back: spread wider the more clients there are (a token's end is the client's own: at once)."""
+    if closing is errors.TOKEN_EXPIRED:
+        return 0
+    window = 1000 + min(30_000, connections * 2)
+    return 200 + int(random.random() * window)  # noqa: S311 - jitter, not a secret

@@ -1,0 +1,259 @@
+"""What happens to open connections when rights, rules or schemas change (contract §2).
+
+Security first, work later: whoever may be concerned leaves their groups at once, in the order of the log, so not one
+more event is judged by old rights; then they are judged anew, a slice a loop turn, and told `resync`, `unsubscribed` or
+how the connection ends. While a connection holds such a subscription, nothing moves its resume point.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from snackbase.catalog import Catalog
+from snackbase.errors import ACCOUNT_DISABLED, CLOSINGS, TOKEN_REVOKED, USER_DISABLED, Closing, SnackBaseError
+from snackbase.hub.connection import Connection
+from snackbase.hub.feeds import LiveFeed
+from snackbase.hub.views import subscription_of
+from snackbase.metrics import Counters, add
+from snackbase.model import Change, Collection, Principal
+from snackbase.realtime import protocol
+from snackbase.realtime.protocol import EVERY_COLLECTION, ProtocolError
+from snackbase.realtime.session import State, Subscription
+
+log = structlog.get_logger("snackbase.hub")
+
+SLICE = 200
+PERSONAL_CLAIMS = frozenset({"role", "groups", "email"})
+"""Claims that a change of a user's row can change; the id and the account never do."""
+
+
+class Rights:
+    """Places subscriptions in their feeds, and judges them anew when something changed.
+
+    Args:
+        reload: the current principal of a connection; raises SnackBaseError with a word of CLOSINGS when it is gone.
+        end: ends a connection.
+        position: the token of the place up to which a feed was routed.
+        spawn: starts a task that the application owns.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        reload: Callable[[Connection], Awaitable[Principal]],
+        end: Callable[[Connection, Closing], None],
+        position: Callable[[LiveFeed], str],
+        spawn: Callable[..., object],
+        counters: Counters,
+    ) -> None:
+        self._catalog = catalog
+        self._reload = reload
+        self._end = end
+        self._position = position
+        self._spawn = spawn
+        self._counters = counters
+        self._waiting: deque[tuple[Connection, str, Subscription, str | None]] = deque()
+        self._judging = False
+
+    # Places ----------------------------------------------------------------------------------------------------------
+
+    def put(self, connection: Connection, subscription: Subscription) -> None:
+        """Join the feed: from the next change on it is delivered. Replaces the subscription of the same key."""
+        key = subscription.request.key
+        self.take(connection, key)
+        connection.subscriptions[key] = subscription
+        self._join(connection, subscription)
+        if subscription.collection_id != EVERY_COLLECTION and subscription.request.id is None:
+            self._refresh_every(connection)
+
+    def take(self, connection: Connection, key: str) -> Subscription | None:
+        """Remove a subscription; None when there is none of that key."""
+        subscription = connection.subscriptions.pop(key, None)
+        if subscription is None:
+            return None
+        held = subscription.membership is None
+        self._leave(connection, subscription)
+        if held:
+            connection.held -= 1
+        if subscription.collection_id != EVERY_COLLECTION and subscription.request.id is None:
+            self._refresh_every(connection)
+        return subscription
+
+    def take_all(self, connection: Connection) -> None:
+        for subscription in connection.subscriptions.values():
+            self._leave(connection, subscription)
+        connection.subscriptions.clear()
+        connection.held = 0
+
+    def unnamed(self, connection: Connection) -> frozenset[str]:
+        """Ids of the collections whose unnamed subscription takes precedence over `*` on this connection."""
+        return frozenset(
+            subscription.collection_id
+            for subscription in connection.subscriptions.values()
+            if subscription.request.id is None and subscription.collection_id != EVERY_COLLECTION
+        )
+
+    def judge(self, connection: Connection, subscription_request: protocol.SubscribeRequest) -> Subscription:
+        """What the connection's principal would see. Raises ProtocolError."""
+        if connection.principal is None:
+            raise ProtocolError("not_authenticated", "Send an `auth` message with a token first.")
+        return subscription_of(self._catalog, connection.principal, subscription_request, self.unnamed(connection))
+
+    def _join(self, connection: Connection, subscription: Subscription) -> None:
+        live = connection.feed
+        bits, name = subscription.bits, subscription.name
+        if subscription.collection_id == EVERY_COLLECTION:
+            subscription.membership = live.join_every(connection, subscription.views, bits=bits, name=name)
+        else:
+            view = subscription.views[subscription.collection_id]
+            subscription.membership = live.join(connection, view, bits=bits, name=name)
+
+    def _leave(self, connection: Connection, subscription: Subscription) -> None:
+        if subscription.membership is not None and connection.live is not None:
+            connection.live.leave(connection, subscription.membership)
+            subscription.membership = None
+
+    def _refresh_every(self, connection: Connection) -> None:
+        """The unnamed subscriptions changed, so `*` covers other collections than before."""
+        for key, subscription in list(connection.subscriptions.items()):
+            if subscription.collection_id == EVERY_COLLECTION and subscription.membership is not None:
+                self._leave(connection, subscription)
+                fresh = self.judge(connection, subscription.request)
+                connection.subscriptions[key] = fresh
+                self._join(connection, fresh)
+
+    # Changes of somebody's rights, in the order of the log -----------------------------------------------------------
+
+    def control(self, live: LiveFeed, change: Change) -> None:
+        """Apply a control row of an account's log to everybody connected here."""
+        what, subject = change.data.get("what"), change.record_id
+        concerned = [connection for connection in live.connections if isinstance(connection, Connection)]
+        for connection in concerned:
+            claims = connection.claims
+            if claims is None or connection.state is not State.LIVE:
+                continue
+            if what == "account_disabled" and subject in (live.account_id, claims.account_id):
+                self._end(connection, ACCOUNT_DISABLED)
+            elif what == "login_ended" and claims.session_id == subject:
+                self._end(connection, TOKEN_REVOKED)
+            elif claims.user_id != subject:
+                continue
+            elif what == "user_disabled":
+                self._end(connection, USER_DISABLED)
+            elif what == "key_revoked" or (what == "logins_ended" and claims.session_id != change.data.get("except")):
+                self._end(connection, TOKEN_REVOKED)
+            elif what == "user_rights":
+                self._rights_changed(connection)
+
+    def _rights_changed(self, connection: Connection) -> None:
+        for subscription in connection.subscriptions.values():
+            if subscription.claims & PERSONAL_CLAIMS:
+                self._hold(connection, subscription)
+        self._spawn(self._renew(connection), name="principal-reload")
+
+    async def _renew(self, connection: Connection) -> None:
+        try:
+            connection.principal = await self._reload(connection)
+        except SnackBaseError as error:
+            # Whatever keeps the current rights from being known must not leave the old ones in force.
+            self._end(connection, CLOSINGS.get(error.code, TOKEN_REVOKED))
+            return
+        for key, subscription in connection.subscriptions.items():
+            if subscription.membership is None:
+                self._waiting.append((connection, key, subscription, "rights"))
+        self._judge_soon()
+
+    def _hold(self, connection: Connection, subscription: Subscription) -> None:
+        if subscription.membership is not None:
+            self._leave(connection, subscription)
+            connection.held += 1
+
+    # Changes of rules and schemas ------------------------------------------------------------------------------------
+
+    def catalog_changed(self, feeds: list[LiveFeed], before: Mapping[str, Collection]) -> None:
+        """The catalog is the new one; hold and judge every subscription whose list may differ."""
+        after = {definition.collection.id: definition.collection for definition in self._catalog.all()}
+        changed = {
+            collection_id: _reason(before.get(collection_id), after.get(collection_id))
+            for collection_id in before.keys() | after.keys()
+            if before.get(collection_id) != after.get(collection_id)
+        }
+        reasons = [reason for reason in changed.values() if reason is not None]
+        overall = next((reason for reason in ("rights", "schema") if reason in reasons), None)
+        for live in feeds:
+            for connection in list(live.connections):
+                if not isinstance(connection, Connection) or connection.live is not live:
+                    continue
+                for key, subscription in connection.subscriptions.items():
+                    every = subscription.collection_id == EVERY_COLLECTION
+                    if every or subscription.collection_id in changed:
+                        self._hold(connection, subscription)
+                        reason = overall if every else changed[subscription.collection_id]
+                        self._waiting.append((connection, key, subscription, reason))
+        self._judge_soon()
+
+    # Judging anew ----------------------------------------------------------------------------------------------------
+
+    def _judge_soon(self) -> None:
+        if self._waiting and not self._judging:
+            self._judging = True
+            asyncio.get_running_loop().call_soon(self._judge_slice)
+
+    def _judge_slice(self) -> None:
+        self._judging = False
+        for _ in range(min(SLICE, len(self._waiting))):
+            connection, key, subscription, reason = self._waiting.popleft()
+            if connection.state is State.LIVE and connection.subscriptions.get(key) is subscription:
+                self._judge_again(connection, key, subscription, reason)
+                connection.flush()
+        self._judge_soon()
+
+    def _judge_again(self, connection: Connection, key: str, subscription: Subscription, reason: str | None) -> None:
+        if subscription.membership is not None:
+            return
+        try:
+            fresh = self._same_collection(connection, subscription)
+        except ProtocolError as error:
+            self.take(connection, key)
+            gone = "collection_deleted" if error.code == "collection_not_found" else "forbidden"
+            request = subscription.request
+            connection.send(protocol.unsubscribed(request.collection, name=request.id, reason=gone))
+            return
+        connection.held -= 1
+        connection.subscriptions[key] = fresh
+        self._join(connection, fresh)
+        if reason is not None:
+            add(self._counters.resyncs, reason)
+            self.resync(connection, fresh, reason)
+
+    def _same_collection(self, connection: Connection, subscription: Subscription) -> Subscription:
+        """Judge by the collection's id: a new collection of an old name is another one, a renamed one the same."""
+        request = subscription.request
+        if subscription.collection_id != EVERY_COLLECTION:
+            definition = self._catalog.by_id(subscription.collection_id)
+            if definition is None:
+                raise ProtocolError("collection_not_found", "The collection was deleted.")
+            if definition.collection.name != request.collection:
+                request = protocol.renamed(request, definition.collection.name)
+        fresh = self.judge(connection, request)
+        fresh.request = subscription.request
+        return fresh
+
+    def resync(self, connection: Connection, subscription: Subscription, reason: str) -> None:
+        """Tell the client to fetch the list again; live events go on from the position told."""
+        position = self._position(connection.feed)
+        payload = protocol.resync(subscription.request.collection, reason, position, name=subscription.request.id)
+        wire = connection.wire
+        connection.out.append(wire.message(payload) if connection.held else wire.resumable(payload, position.encode()))
+
+
+def _reason(before: Collection | None, after: Collection | None) -> str | None:
+    """Why a list may differ; None = it cannot, or the collection is new or gone."""
+    if before is None or after is None:
+        return None
+    if before.rules_version != after.rules_version:
+        return "rights"
+    return "schema" if before.schema_version != after.schema_version else None

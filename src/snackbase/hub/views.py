@@ -1,0 +1,166 @@
+"""What a principal may see through one subscription: rule, filter and fields become a `View`.
+
+The one place where realtime asks for rights, and it asks what a list asks: `list_rule` and `list_fields`, exactly as
+GET /records does (contract §2). Parts of a rule that speak only of the principal are decided here, once; so members of
+an account under the default rule share one group, and only claims that really matter tell groups apart.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from snackbase.catalog import Catalog, Definition
+from snackbase.model import SYSTEM_FIELDS, Principal
+from snackbase.realtime import protocol
+from snackbase.realtime.fanout import OPERATION_BITS, IndexedOn, View
+from snackbase.realtime.protocol import EVERY_COLLECTION, ProtocolError, SubscribeRequest
+from snackbase.realtime.session import Subscription
+from snackbase.rules import (
+    Auth,
+    Kind,
+    Rule,
+    RuleError,
+    check,
+    conjunction,
+    conjuncts,
+    constant,
+    index_key,
+    parse,
+    predicate,
+)
+
+_SAME_ACCOUNT = check(parse("account_id = @request.auth.account_id"), {"account_id": Kind.TEXT})
+"""True for every record of a feed, which is one account's: no reason to tell groups apart or to judge."""
+
+
+def auth_of(principal: Principal) -> Auth:
+    """The principal as rules see it."""
+    return Auth(
+        id=principal.actor_id,
+        email=principal.email,
+        role=principal.role,
+        account_id=principal.account_id,
+        groups=principal.groups,
+    )
+
+
+def subscription_of(
+    catalog: Catalog, principal: Principal, request: SubscribeRequest, unnamed: frozenset[str]
+) -> Subscription:
+    """Judge a request.
+
+    Args:
+        unnamed: ids of collections with an unnamed subscription on the same connection, which take precedence over `*`.
+
+    Raises:
+        ProtocolError: collection_not_found, forbidden, invalid_filter, invalid_fields.
+    """
+    bits = sum(OPERATION_BITS[name] for name in set(request.operations or protocol.OPERATIONS))
+    auth = auth_of(principal)
+    if request.collection == EVERY_COLLECTION:
+        subscription = Subscription(request, EVERY_COLLECTION, bits)
+        views = [
+            _view(definition, principal, auth, request, subscription)
+            for definition in catalog.all()
+            if definition.collection.id not in unnamed and _listable(definition, principal)
+        ]
+    else:
+        definition = catalog.by_name(request.collection)
+        if definition is None:
+            raise ProtocolError("collection_not_found", "There is no such collection.", collection=request.collection)
+        if not _listable(definition, principal):
+            raise ProtocolError(
+                "forbidden", "You may not list the records of this collection.", collection=request.collection
+            )
+        subscription = Subscription(request, definition.collection.id, bits)
+        views = [_view(definition, principal, auth, request, subscription)]
+    subscription.views = {view.collection_id: view for view in views}
+    return subscription
+
+
+def _listable(definition: Definition, principal: Principal) -> bool:
+    """A locked list rule is the superadmins' alone."""
+    return principal.superadmin or definition.rule("list") is not None
+
+
+def _view(
+    definition: Definition, principal: Principal, auth: Auth, request: SubscribeRequest, subscription: Subscription
+) -> View:
+    every = request.collection == EVERY_COLLECTION
+    readable = definition.readable(principal, "list")
+    fields = _fields(definition, request, readable, every=every)
+    rule = None if principal.superadmin else definition.rule("list")
+    asked = [one for one in (rule, _filter(definition, request, readable, every=every)) if one is not None]
+    parts = [part for part in conjuncts(conjunction(asked)) if part.text != _SAME_ACCOUNT.text]
+    judging = [part for part in parts if part.fields]
+    subscription.claims |= {claim for part in parts for claim in part.claims}
+    collection = definition.collection
+    if not all(constant(part, auth) for part in parts if not part.fields):
+        return View(
+            collection_id=collection.id,
+            collection=collection.name,
+            key=(collection.id, "nothing", fields),
+            sees=_nothing,
+            fields=fields,
+            index=IndexedOn("id", ()),
+        )
+    claims = sorted({claim for part in judging for claim in part.claims})
+    whole = conjunction(judging)
+    return View(
+        collection_id=collection.id,
+        collection=collection.name,
+        key=(collection.id, whole.text, fields, tuple((claim, getattr(auth, claim)) for claim in claims)),
+        sees=predicate(whole, auth) if judging else None,
+        fields=fields,
+        index=_index(whole, auth),
+    )
+
+
+def _nothing(record: Mapping[str, Any]) -> bool:
+    return False
+
+
+def _index(rule: Rule, auth: Auth) -> IndexedOn | None:
+    """What ties a field to this principal: then the events of others cost this group nothing."""
+    key = index_key(rule)
+    if key is None:
+        return None
+    held = getattr(auth, key.claim)
+    values = held if isinstance(held, tuple) else (held,)
+    present = tuple(dict.fromkeys(value for value in values if value is not None))
+    return IndexedOn(key.field, present, elements=key.how == "claim_in_field")
+
+
+def _filter(
+    definition: Definition, request: SubscribeRequest, readable: frozenset[str] | None, *, every: bool
+) -> Rule | None:
+    if not request.filter:
+        return None
+    allowed = _system_only(readable) if every else readable
+    try:
+        return definition.filter(request.filter, allowed)
+    except RuleError as error:
+        raise ProtocolError("invalid_filter", str(error), collection=request.collection) from None
+
+
+def _system_only(readable: frozenset[str] | None) -> frozenset[str]:
+    names = frozenset(SYSTEM_FIELDS)
+    return names if readable is None else names & readable
+
+
+def _fields(
+    definition: Definition, request: SubscribeRequest, readable: frozenset[str] | None, *, every: bool
+) -> tuple[str, ...] | None:
+    """The fields its events show, in the collection's order, `id` first; None = all of them."""
+    asked = protocol.field_names(request.fields)
+    if asked is None and readable is None:
+        return None
+    allowed = _system_only(readable) if every and asked is not None else readable
+    for name in asked or ():
+        if name not in definition.kinds or (allowed is not None and name not in allowed):
+            raise ProtocolError(
+                "invalid_fields", f"{name[:64]!r} is not a field you may read here.", collection=request.collection
+            )
+    wanted = set(definition.kinds) if asked is None else set(asked)
+    if readable is not None:
+        wanted &= readable
+    return ("id", *(name for name in definition.kinds if name in wanted and name != "id"))

@@ -1,0 +1,65 @@
+"""realtime/position.py: positions are opaque, canonical, and bound to account, row and history."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snackbase.model import Position
+from snackbase.realtime.position import MAX_SEQ, Positions
+
+POSITIONS = Positions("abc123")
+
+
+@given(st.integers(0, MAX_SEQ), st.integers(0, 2**60), st.integers(0, 2**40))
+def test_a_position_is_at_most_128_safe_characters_and_reads_back(seq: int, ts_us: int, version: int) -> None:
+    token = POSITIONS.token("account", Position(seq, ts_us, version))
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", token)
+    parsed = POSITIONS.parse(token)
+    assert parsed is not None
+    assert (parsed.epoch, parsed.seq, parsed.version) == ("abc123", seq, version)
+    assert parsed.check == POSITIONS.check("account", seq, ts_us)
+
+
+def test_the_check_differs_for_another_account_another_row_and_another_time() -> None:
+    checks = {
+        POSITIONS.check("a", 7, 1000),
+        POSITIONS.check("b", 7, 1000),
+        POSITIONS.check("a", 8, 1000),
+        POSITIONS.check("a", 7, 1001),
+    }
+    assert len(checks) == 4
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused_without_an_error(text: str) -> None:
+    parsed = POSITIONS.parse(text)
+    assert parsed is None or 0 <= parsed.seq <= MAX_SEQ
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "abc123",
+        "abc123.1.c",
+        "abc123.1.c.1.x",
+        "abc123.01.cccc.1",
+        "abc123.Z.cccc.1",
+        "abc123.-1.cccc.1",
+        "abc123.zzzzzzzzzzzzz.cccc.1",
+        "abc 23.1.cccc.1",
+        "abc123.1..1",
+        "abc123.\u0661.cccc.1",
+        "a" * 129,
+    ],
+)
+def test_only_the_canonical_spelling_is_a_position(text: str) -> None:
+    assert POSITIONS.parse(text) is None
+
+
+@pytest.mark.parametrize("epoch", ["", "a.b", "ä", "a" * 33])
+def test_an_epoch_that_would_break_the_token_is_refused(epoch: str) -> None:
+    with pytest.raises(ValueError, match="epoch"):
+        Positions(epoch)
