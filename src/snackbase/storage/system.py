@@ -186,10 +186,15 @@ def insert_account(account: Account, *, error: Exception) -> Statement:
     )
 
 
-def update_account(account: Account) -> Statement:
+def update_account(before: Account, after: Account) -> Statement:
+    """The changed account, if nobody changed it meanwhile: a rename must not enable what another disabled."""
     return Statement(
-        sql="UPDATE _accounts SET name = ?, is_active = ?, registration = ?, updated_at = ? WHERE id = ?",
-        args=(account.name, int(account.is_active), account.registration, account.updated_at, account.id),
+        sql="UPDATE _accounts SET name = ?, is_active = ?, registration = ?, updated_at = ?"
+        " WHERE id = ? AND name = ? AND is_active = ? AND registration = ?",
+        args=(
+            *(after.name, int(after.is_active), after.registration, after.updated_at),
+            *(before.id, before.name, int(before.is_active), before.registration),
+        ),
         rows=1,
     )
 
@@ -230,7 +235,7 @@ def _inserted(user: User, password_hash: str) -> tuple[Any, ...]:
     )
 
 
-def update_user(before: User, after: User, *, at: str, error: Exception) -> Statement:
+def update_user(before: User, after: User, *, at: str, error: Exception | None) -> Statement:
     """The changed user, if nobody changed the rights meanwhile. `error`: the e-mail is taken, or somebody did."""
     return Statement(
         sql="UPDATE _users SET email = ?, role_id = ?, groups = ?, is_active = ?, updated_at = ?"

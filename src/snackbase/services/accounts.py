@@ -1,0 +1,377 @@
+"""What people do with their own login: register, log in, refresh, log out, change the password.
+
+Promises: every failed login answers alike and after equal work; of concurrent uses of one refresh token exactly one
+succeeds and the others end all logins of its user; whatever ends a login writes its control row in the same
+transaction, so that live connections end on every node. Must not manage other people (services/members.py).
+"""
+
+import math
+import time
+from collections.abc import Callable
+from secrets import token_urlsafe
+from uuid import uuid4
+
+import msgspec
+import structlog
+
+from snackbase.auth import PasswordHasher, Tokens
+from snackbase.config import Settings
+from snackbase.errors import Conflict, FieldError, Forbidden, Unauthorized, Unavailable
+from snackbase.model import SYSTEM_ACCOUNT_SLUG, Account, Principal, User, rfc3339
+from snackbase.services.attempts import Attempts
+from snackbase.services.authenticate import present
+from snackbase.services.founding import found_account
+from snackbase.services.identity import check_password, checked_email, checked_name, checked_slug, invalid, normal_email
+from snackbase.storage import system
+from snackbase.storage.base import Control, Statement, Store, Transaction
+
+ADMIN_ROLE, USER_ROLE = (1, "admin"), (2, "user")
+MAX_LOGINS = 100
+"""Live logins of one user; one more ends the oldest."""
+
+log = structlog.get_logger("snackbase.accounts")
+
+
+class Login(msgspec.Struct, frozen=True, kw_only=True):
+    """A login with its tokens: the body of login, register and refresh (contract §8).
+
+    expires_in: seconds until the access token expires.
+    """
+
+    token: str
+    refresh_token: str
+    expires_in: int
+    user: User
+    account: Account
+    token_type: str = "bearer"  # noqa: S105 - the kind, not a token (RFC 6750)
+
+
+class Me(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of GET /auth/me. `account_id`: the user's own account, also when a superadmin acts in another."""
+
+    user_id: str
+    account_id: str
+    email: str
+    role: str
+    groups: tuple[str, ...]
+    user: User
+    account: Account
+
+
+class _Stale(Unauthorized):
+    """Inside refresh only: the login's newest refresh token is another one, or the login has ended."""
+
+
+class Accounts:
+    """Args:
+    now: wall clock, seconds since the epoch. monotonic: for the limits on attempts.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        tokens: Tokens,
+        hasher: PasswordHasher,
+        settings: Settings,
+        *,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._tokens = tokens
+        self._hasher = hasher
+        self._settings = settings
+        self._now = now
+        self._attempts = Attempts(settings.login_attempts_per_minute, now=monotonic)
+
+    async def register(
+        self,
+        *,
+        email: str,
+        password: str,
+        account_name: str | None = None,
+        account_slug: str | None = None,
+        account: str | None = None,
+        address: str = "",
+    ) -> Login:
+        """Found an account whose first user is its admin, or join the existing `account` (its slug, code or id).
+
+        With SINGLE_TENANT_ACCOUNT everybody joins that one and the other names are not looked at.
+
+        Raises:
+            ValidationFailed, Conflict: email_taken, slug_taken.
+            Forbidden: registration_closed: the account to join is not open, or accounts are founded by superadmins.
+            RateLimited: too many failures from this address.
+        """
+        email = checked_email(email)
+        check_password(password, email=email)
+        joined = self._settings.single_tenant_account or account
+        if joined:
+            return await self._join(joined, email, password, address)
+        return await self._found(email, password, account_name, account_slug, address)
+
+    async def login(self, *, email: str, password: str, account: str | None = None, address: str = "") -> Login:
+        """Args:
+            account: slug, code or id. None: SINGLE_TENANT_ACCOUNT if there is one, else the system account.
+            address: the client's, for the limit on failures.
+
+        Raises:
+            Unauthorized: invalid_credentials, the same after the same work whatever was wrong.
+            RateLimited: too many failures for this user or from this address. Unavailable: too many logins at once.
+        """
+        reference = account or self._settings.single_tenant_account or SYSTEM_ACCOUNT_SLUG
+        found = await system.find_account(self._store, reference)
+        email = normal_email(email)
+        who = f"{found.id if found else reference.lower()}\n{email}"
+        secret = await system.find_secret(self._store, found.id if found else "", email)
+        correct = await self._matches(secret, password, who, address)
+        if not correct or secret is None or found is None or not (found.is_active and secret.user.is_active):
+            raise _wrong()
+        login = await self._open(secret.user, found, secret.password_hash)
+        self._attempts.forgive(who, address)
+        return login
+
+    async def refresh(self, refresh_token: str) -> Login:
+        """New tokens for a refresh token, which thereby is used up.
+
+        Raises:
+            Unauthorized: token_invalid, token_expired, user_disabled, account_disabled; token_revoked: the login has
+                ended, or this token was used before; then all logins of its user end here (RFC 9700 §4.14.2).
+        """
+        claims = self._tokens.verify_refresh(refresh_token)
+        presence = await present(self._store, claims.user_id, claims.session_id, claims.account_id)
+        new_id = token_urlsafe(16)
+        rotation = system.rotate_login(
+            claims.session_id,
+            old_id=claims.refresh_id,
+            new_id=new_id,
+            expires_at=self._login_expiry(self._now()),
+            error=_Stale("The refresh token is not the newest one."),
+        )
+        try:
+            await self._store.write(Transaction(account_id=claims.account_id, statements=(rotation,)))
+        except _Stale:
+            # Still alive, so the token was not refused because the login ended in this moment: it was used twice.
+            await present(self._store, claims.user_id, claims.session_id, claims.account_id)
+            await self._end_all(presence.user)
+            log.warning("refresh_token_reused", user_id=claims.user_id, account_id=claims.account_id)
+            raise Unauthorized(
+                "This refresh token was used before; all logins of its user have ended.", code="token_revoked"
+            ) from None
+        return self._tokens_for(presence.user, presence.account, claims.session_id, new_id)
+
+    async def logout(self, principal: Principal) -> None:
+        """End the login that the principal's token belongs to; a key has none and nothing happens."""
+        if principal.session_id is None or principal.actor_id is None:
+            return
+        user = await system.find_user(self._store, principal.actor_id)
+        if user is None:
+            return
+        ended = Control(what="login_ended", subject=principal.session_id)
+        await self._store.write(
+            Transaction(
+                account_id=user.account_id,
+                actor=user.id,
+                statements=(system.end_login(principal.session_id, at=self._at()),),
+                controls=(ended,),
+            )
+        )
+
+    async def me(self, principal: Principal) -> Me:
+        """Raises Forbidden for principals that are no users."""
+        user = await self._own_user(principal)
+        account = await system.find_account(self._store, user.account_id)
+        assert account is not None  # noqa: S101 - users live in accounts, and accounts are never deleted
+        return Me(
+            user_id=user.id,
+            account_id=user.account_id,
+            email=user.email,
+            role=user.role,
+            groups=user.groups,
+            user=user,
+            account=account,
+        )
+
+    async def change_password(self, principal: Principal, *, old: str, new: str, address: str = "") -> None:
+        """Change one's own password and end all other logins.
+
+        Raises:
+            ValidationFailed: old_password is wrong, or new_password is no password. RateLimited, Unavailable.
+        """
+        user = await self._own_user(principal)
+        check_password(new, email=user.email, field="new_password")
+        who = f"{user.account_id}\n{user.email}"
+        secret = await system.find_secret_by_id(self._store, user.id)
+        wrong = invalid("old_password", "This is not the password of this user.", "wrong_password")
+        if not await self._matches(secret, old, who, address) or secret is None:
+            raise wrong
+        self._attempts.forgive(who, address)
+        hashed = await self._hasher.hash(new)
+        await self._store.write(
+            Transaction(
+                account_id=user.account_id,
+                actor=user.id,
+                statements=(
+                    system.set_password(user.id, hashed, old_hash=secret.password_hash, at=self._at(), error=wrong),
+                    system.end_logins(user.id, at=self._at(), keep=principal.session_id),
+                ),
+                controls=(Control(what="logins_ended", subject=user.id, data={"except": principal.session_id}),),
+            )
+        )
+
+    async def _found(
+        self, email: str, password: str, account_name: str | None, account_slug: str | None, address: str
+    ) -> Login:
+        if self._settings.account_creation != "open":
+            raise Forbidden("New accounts are not founded by registration here.", code="registration_closed")
+        if account_name is None:
+            raise invalid("account_name", "This field is required.", "required")
+        name = checked_name(account_name, field="account_name")
+        slug = checked_slug(account_slug, field="account_slug") if account_slug else None
+        hashed = await self._hashed(password, None, address)
+        account_id = str(uuid4())
+        user = self._new_user(account_id, email, ADMIN_ROLE)
+        session_id, refresh_id = token_urlsafe(16), token_urlsafe(16)
+        account = await found_account(
+            self._store,
+            account_id=account_id,
+            name=name,
+            slug=slug,
+            at=user.created_at,
+            field="account_slug",
+            statements=self._entry(user, hashed, session_id, refresh_id),
+            actor=user.id,
+        )
+        self._attempts.forgive(None, address)
+        return self._tokens_for(user, account, session_id, refresh_id)
+
+    async def _join(self, reference: str, email: str, password: str, address: str) -> Login:
+        account = await system.find_account(self._store, reference)
+        if account is None or not account.is_active or account.registration != "open":
+            raise Forbidden("This account is not open for registration.", code="registration_closed")
+        hashed = await self._hashed(password, None, address)
+        user = self._new_user(account.id, email, USER_ROLE)
+        session_id, refresh_id = token_urlsafe(16), token_urlsafe(16)
+        statements = self._entry(user, hashed, session_id, refresh_id)
+        await self._store.write(Transaction(account_id=account.id, actor=user.id, statements=statements))
+        self._attempts.forgive(None, address)
+        return self._tokens_for(user, account, session_id, refresh_id)
+
+    async def _hashed(self, password: str, who: str | None, address: str) -> str:
+        """Counts an attempt, which the caller forgives when everything went well."""
+        self._attempts.begin(who, address)
+        try:
+            return await self._hasher.hash(password)
+        except Unavailable:
+            self._attempts.forgive(who, address)
+            raise
+
+    async def _matches(self, secret: system.Secret | None, password: str, who: str, address: str) -> bool:
+        """Counts an attempt like `_hashed`, and takes the same time without a user."""
+        self._attempts.begin(who, address)
+        try:
+            return await self._hasher.verify(secret.password_hash if secret else None, password)
+        except Unavailable:
+            self._attempts.forgive(who, address)
+            raise
+
+    def _new_user(self, account_id: str, email: str, role: tuple[int, str]) -> User:
+        at = self._at()
+        role_id, name = role
+        return User(
+            id=str(uuid4()),
+            account_id=account_id,
+            email=email,
+            role=name,
+            role_id=role_id,
+            created_at=at,
+            last_login=at,
+        )
+
+    def _entry(self, user: User, hashed: str, session_id: str, refresh_id: str) -> tuple[Statement, ...]:
+        """A new user who is logged in at once."""
+        return (
+            system.insert_user(user, hashed, error=email_taken()),
+            *self._opening(user, hashed, session_id, refresh_id, self._now()),
+        )
+
+    async def _open(self, user: User, account: Account, hashed: str) -> Login:
+        now = self._now()
+        session_id, refresh_id = token_urlsafe(16), token_urlsafe(16)
+        live = await system.live_logins(self._store, user.id)
+        surplus = live[: max(0, len(live) - MAX_LOGINS + 1)]
+        at = rfc3339(int(now * 1e6))
+        await self._store.write(
+            Transaction(
+                account_id=account.id,
+                actor=user.id,
+                statements=(
+                    *self._opening(user, hashed, session_id, refresh_id, now),
+                    *(system.end_login(old, at=at) for old in surplus),
+                ),
+                controls=tuple(Control(what="login_ended", subject=old) for old in surplus),
+            )
+        )
+        user = msgspec.structs.replace(user, last_login=at)
+        return self._tokens_for(user, account, session_id, refresh_id)
+
+    def _opening(self, user: User, hashed: str, session_id: str, refresh_id: str, now: float) -> tuple[Statement, ...]:
+        at = rfc3339(int(now * 1e6))
+        return (
+            system.insert_login(
+                session_id,
+                user_id=user.id,
+                password_hash=hashed,
+                refresh_id=refresh_id,
+                at=at,
+                expires_at=self._login_expiry(now),
+                error=_wrong(),
+            ),
+            system.note_login(user.id, at=at),
+            system.forget_expired_logins(now),
+        )
+
+    def _login_expiry(self, now: float) -> int:
+        # One second more than the rounded-up tokens, so that no token outlives its login's row.
+        return math.ceil(now + max(self._tokens.refresh_s, self._tokens.access_s)) + 1
+
+    def _tokens_for(self, user: User, account: Account, session_id: str, refresh_id: str) -> Login:
+        return Login(
+            token=self._tokens.issue_access(user, session_id),
+            refresh_token=self._tokens.issue_refresh(user, session_id, refresh_id),
+            expires_in=max(1, int(self._tokens.access_s)),
+            user=user,
+            account=account,
+        )
+
+    async def _end_all(self, user: User) -> None:
+        await self._store.write(
+            Transaction(
+                account_id=user.account_id,
+                actor=user.id,
+                statements=(system.end_logins(user.id, at=self._at()),),
+                controls=(Control(what="logins_ended", subject=user.id),),
+            )
+        )
+
+    async def _own_user(self, principal: Principal) -> User:
+        user = None
+        if principal.kind == "user" and principal.actor_id is not None:
+            user = await system.find_user(self._store, principal.actor_id)
+        if user is None:
+            raise Forbidden("Only a user who is logged in may do this.")
+        return user
+
+    def _at(self) -> str:
+        return rfc3339(int(self._now() * 1e6))
+
+
+def _wrong() -> Unauthorized:
+    return Unauthorized("The account, e-mail or password is wrong.", code="invalid_credentials")
+
+
+def email_taken() -> Conflict:
+    message = "A user with this e-mail exists in the account."
+    return Conflict(
+        message, code="email_taken", details=[FieldError(field="email", message=message, code="email_taken")]
+    )
