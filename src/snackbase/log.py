@@ -51,6 +51,8 @@ def set_up(*, level: str, format: str, stream: TextIO | None = None) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
+        # What it says of its start and stop, the application says itself.
+        logger.setLevel(logging.WARNING)
 
 
 def configure_structlog(*, level: str, json: bool, stream: TextIO | None = None) -> None:

@@ -62,7 +62,7 @@ class Counters:
         errors: code -> errors told to clients, over REST and realtime.
         auth_failures: code -> refused tokens and logins.
         requests: (method, route, status) -> answered requests.
-        hook_calls, hook_failures, hook_timeouts: event -> calls.
+        hook_calls, hook_failures, hook_timeouts: event -> calls. hooks_dropped: after-hooks that were not run at all.
     """
 
     __slots__ = (
@@ -77,6 +77,7 @@ class Counters:
         "hook_calls",
         "hook_failures",
         "hook_timeouts",
+        "hooks_dropped",
         "loop_lag",
         "messages_received",
         "request_seconds",
@@ -102,6 +103,7 @@ class Counters:
         self.hook_calls: dict[str, int] = {}
         self.hook_failures: dict[str, int] = {}
         self.hook_timeouts: dict[str, int] = {}
+        self.hooks_dropped = 0
         self.loop_lag = Histogram(LAG_BUCKETS_S)
 
 
@@ -149,6 +151,7 @@ class Metrics:
         yield _counter("hook_calls", "Calls of hooks.", c.hook_calls, ("event",))
         yield _counter("hook_failures", "Hooks that raised or were cut.", c.hook_failures, ("event",))
         yield _counter("hook_timeouts", "Hooks that were cut.", c.hook_timeouts, ("event",))
+        yield _counter("hooks_dropped", "Runs of after-hooks left out, too many waiting.", {(): c.hooks_dropped}, ())
         yield _histogram("http_request_duration_seconds", "Time to answer a request.", c.request_seconds)
         yield _histogram("event_loop_lag_seconds", "How late the event loop is.", c.loop_lag)
         for name, (text, label, read) in self._gauges.items():

@@ -18,8 +18,12 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gF
 def as_before() -> Iterator[None]:
     root, config = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers, root.level
+    uvicorns = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.error", "uvicorn.access")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in uvicorns]
     yield
     root.handlers, root.level = handlers, level
+    for logger, (logger.handlers, logger.propagate, logger.level) in zip(uvicorns, before, strict=True):
+        logger.setLevel(logger.level)
     structlog.configure(**config)
 
 
@@ -65,7 +69,7 @@ def test_no_token_is_written_whoever_writes_the_line(stream: io.StringIO, format
     if source == "structlog":
         structlog.get_logger().info("got", url=f"/ws?token={JWT}", token="opaque-one", header="Bearer opaque-two")
     elif source == "logging":
-        logging.getLogger("uvicorn.error").info('"WebSocket %s" [accepted]', f"/ws?token={JWT}&x=1")
+        logging.getLogger("uvicorn.error").warning('"WebSocket %s" [accepted]', f"/ws?token={JWT}&x=1")
     else:
         try:
             raise ValueError(f"cannot read {JWT}")

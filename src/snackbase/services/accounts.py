@@ -16,7 +16,7 @@ import structlog
 
 from snackbase.auth import PasswordHasher, Tokens
 from snackbase.config import Settings
-from snackbase.errors import Conflict, FieldError, Forbidden, Unauthorized, Unavailable
+from snackbase.errors import Conflict, FieldError, Forbidden, NotFound, Unauthorized, Unavailable
 from snackbase.model import SYSTEM_ACCOUNT_SLUG, Account, Principal, User, rfc3339
 from snackbase.services.attempts import Attempts
 from snackbase.services.authenticate import present
@@ -130,6 +130,18 @@ class Accounts:
         login = await self._open(secret.user, found, secret.password_hash)
         self._attempts.forgive(who, address)
         return login
+
+    async def login_without_password(self, *, email: str, account: str) -> Login:
+        """A login for whoever holds the data folder: the command line's `token`. Never reachable over the network.
+
+        Raises:
+            NotFound: user_not_found: there is no such active user in an active account.
+        """
+        found = await system.find_account(self._store, account)
+        secret = await system.find_secret(self._store, found.id if found else "", normal_email(email))
+        if secret is None or found is None or not (found.is_active and secret.user.is_active):
+            raise NotFound(f"There is no active user {email} in the account {account}.", code="user_not_found")
+        return await self._open(secret.user, found, secret.password_hash)
 
     async def refresh(self, refresh_token: str) -> Login:
         """New tokens for a refresh token, which thereby is used up.

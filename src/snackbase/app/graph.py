@@ -1,0 +1,184 @@
+"""Builds everything from the settings, by explicit constructor calls: the one place that knows which part needs which.
+
+`open_core` is what the command line shares with the server: the store and the services on it. `build` adds what serves
+clients. Nothing here starts a task or listens.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from starlette.routing import Router
+
+from snackbase.auth import Claims, PasswordHasher, Tokens, load_secret
+from snackbase.catalog import Catalog
+from snackbase.config import ConfigError, Settings
+from snackbase.gateway.echo import echo_routes
+from snackbase.gateway.sse import SseEndpoint
+from snackbase.gateway.websocket import WebSocketEndpoint
+from snackbase.hooks import Hooks
+from snackbase.hub import Hub
+from snackbase.metrics import Metrics
+from snackbase.model import Principal
+from snackbase.origins import Origins
+from snackbase.realtime.position import Positions
+from snackbase.services.accounts import Accounts
+from snackbase.services.authenticate import Authenticated, Authenticator
+from snackbase.services.ids import Ids
+from snackbase.services.members import Members, NewSuperadmin
+from snackbase.services.records import Later, Records
+from snackbase.storage.sqlite import SQLiteStore, wall_clock_us
+from snackbase.web.accounts import AccountRoutes
+from snackbase.web.guard import Guard
+from snackbase.web.middleware import Http, not_found
+from snackbase.web.ops import OpsRoutes
+
+SQLITE = "sqlite:///"
+
+
+class Core:
+    """The store, and the services that need nothing but it."""
+
+    def __init__(self, settings: Settings, store: SQLiteStore, secret: bytes) -> None:
+        self.settings = settings
+        self.store = store
+        self.hasher = PasswordHasher(threads=settings.password_hash_threads, queue=settings.password_hash_queue)
+        self.tokens = Tokens(
+            secret,
+            access_s=settings.access_token_expire_minutes * 60,
+            refresh_s=settings.refresh_token_expire_days * 86400,
+            now=time.time,
+        )
+        self.authenticator = Authenticator(store, self.tokens, single_tenant=settings.single_tenant_account)
+        self.accounts = Accounts(store, self.tokens, self.hasher, settings)
+        self.members = Members(store, self.hasher, settings)
+        self.catalog = Catalog()
+
+    async def load(self) -> None:
+        """Read the collections, and follow changes of them."""
+        self.store.on_schema = self.catalog.replace
+        self.catalog.replace(*await self.store.collections())
+
+    async def bootstrap(self) -> NewSuperadmin | None:
+        """Make what only a first start makes."""
+        await self.members.bootstrap_single_tenant()
+        return await self.members.bootstrap_superadmin()
+
+    async def close(self) -> None:
+        """Commit what waits and let go of threads and file."""
+        self.hasher.close()
+        await self.store.close()
+
+
+async def open_core(settings: Settings) -> Core:
+    """Open the database (making it if it is not there) and the services on it.
+
+    Raises:
+        ConfigError: a setting, the secret or the file cannot be used. Unavailable: the database cannot be opened.
+    """
+    if not settings.database_url.startswith(SQLITE):
+        raise ConfigError("SNACKBASE_DATABASE_URL: this version stores in SQLite only: sqlite:///relative/path.db")
+    secret = load_secret(settings)
+    store = SQLiteStore(
+        Path(settings.database_url.removeprefix(SQLITE)),
+        synchronous=settings.sqlite_synchronous,
+        queue_length=settings.write_queue_length,
+        queue_bytes=settings.write_queue_bytes,
+        queue_account_length=settings.write_queue_account_length,
+        query_timeout_s=settings.query_timeout_seconds,
+    )
+    await store.open()
+    return Core(settings, store, secret)
+
+
+class Graph(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running application consists of."""
+
+    core: Core
+    hub: Hub
+    http: Http
+
+
+def build(
+    core: Core,
+    *,
+    hooks: Hooks,
+    metrics: Metrics,
+    spawn: Callable[..., object],
+    later: Later,
+    stopping: Callable[[], bool],
+) -> Graph:
+    """Everything that serves clients, on an open core.
+
+    Args:
+        spawn: starts a task that the application owns. later: runs after-hooks.
+        stopping: whether the application is about to stop.
+    """
+    settings, store, counters = core.settings, core.store, metrics.counters
+    origins = Origins(settings)
+    guard = Guard(core.authenticator, counters)
+    positions = Positions(store.epoch)
+
+    async def authenticate(token: str, account: str | None) -> Authenticated:
+        return await core.authenticator.principal(token, account=account)
+
+    async def reload(claims: Claims, account_id: str) -> Principal:
+        return await core.authenticator.reload(claims, account_id=account_id)
+
+    def fault() -> str | None:
+        return None if store.stats()["healthy"] else "store"
+
+    hub = Hub(
+        store=store,
+        catalog=core.catalog,
+        hooks=hooks,
+        positions=positions,
+        settings=settings,
+        counters=counters,
+        authenticate=authenticate,
+        reload=reload,
+        spawn=spawn,
+    )
+    store.on_commit = hub.deliver
+    store.on_schema = hub.schema_changed
+    records = Records(
+        store,
+        core.catalog,
+        hooks,
+        positions,
+        later=later,
+        new_id=Ids(wall_clock_us, secrets.randbits).new,
+        now_us=wall_clock_us,
+    )
+    routes = [
+        *OpsRoutes(settings=settings, origins=origins, metrics=metrics, fault=fault, draining=stopping).routes(),
+        *WebSocketEndpoint(
+            hub, authenticate=authenticate, origins=origins, settings=settings, counters=counters
+        ).routes(),
+        *SseEndpoint(hub, authenticate=authenticate, origins=origins, settings=settings, counters=counters).routes(),
+        *echo_routes(settings),
+        *AccountRoutes(core.accounts, core.members, guard.authenticate, client_address=origins.client_address).routes(),
+    ]
+    router = Router(routes, redirect_slashes=False, default=not_found)
+    _publish(metrics, hub, store)
+    return Graph(core=core, hub=hub, http=Http(router, settings=settings, origins=origins, counters=counters))
+
+
+def _publish(metrics: Metrics, hub: Hub, store: SQLiteStore) -> None:
+    """The gauges: numbers that somebody else keeps."""
+    metrics.gauge("realtime_connections", hub.counts, help="Live connections.", label="transport")
+    metrics.gauge("realtime_subscriptions", hub.subscriptions, help="Live subscriptions.")
+    metrics.gauge("log_head", partial(_log_head, hub), help="Newest number routed of any live account's log.")
+    for name in store.stats():
+        metrics.gauge(f"store_{name}", partial(_stat, store, name))
+
+
+def _log_head(hub: Hub) -> float:
+    return max((live.at.seq for live in hub.feeds.all()), default=0)
+
+
+def _stat(store: SQLiteStore, name: str) -> float:
+    return store.stats()[name]

@@ -1,0 +1,75 @@
+"""The background tasks of one application: started here, watched here, ended here.
+
+Promises: none is garbage collected while it runs, none fails in silence, none outlives `cancel`.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from snackbase.metrics import Counters, Histogram
+
+log = structlog.get_logger("snackbase.app")
+
+LAG_PROBE_S = 0.25
+MOST_AFTER_HOOKS = 1000
+
+
+class Tasks:
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> "asyncio.Task[Any]":
+        """Start a task. What it raises is logged; nobody has to wait for it."""
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def cancel(self) -> None:
+        """Cancel what still runs and wait for its end."""
+        tasks = tuple(self._running)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task_failed", task=task.get_name(), exc_info=error)
+
+
+class AfterHooks:
+    """Runs after-hooks behind the answer, at most `most` at once; what is over is dropped, counted and logged."""
+
+    def __init__(self, tasks: Tasks, counters: Counters, *, most: int = MOST_AFTER_HOOKS) -> None:
+        self._tasks = tasks
+        self._counters = counters
+        self._most = most
+        self._running = 0
+        self._dropping = False
+
+    def __call__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._running >= self._most:
+            self._counters.hooks_dropped += 1
+            if not self._dropping:
+                log.error("after_hooks_dropped", running=self._running, hint="an after hook is too slow")
+            self._dropping = True
+            return
+        self._dropping = False
+        self._running += 1
+        self._tasks.spawn(work(), name="after-hooks").add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._running -= 1
+
+
+async def probe_lag(histogram: Histogram) -> None:
+    """Observe, for ever, how late the event loop wakes a sleeper: the pause that every request feels."""
+    while True:
+        due = monotonic() + LAG_PROBE_S
+        await asyncio.sleep(LAG_PROBE_S)
+        histogram.observe(max(0.0, monotonic() - due))

@@ -1,0 +1,173 @@
+"""Every command of `snackbase` with its options. What a command does stands beside it or in its own module.
+
+A setting that cannot be used ends a command with one line and exit code 2, any other known fault with one line and 1.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from snackbase.app import Core, open_core
+from snackbase.cli import doctor as checks
+from snackbase.cli import serve as server
+from snackbase.cli import tail as stream
+from snackbase.config import ConfigError, load
+from snackbase.errors import SnackBaseError
+from snackbase.model import SYSTEM_ACCOUNT_ID, SYSTEM_ACCOUNT_SLUG, Principal
+from snackbase.web.ops import VERSION
+
+T = TypeVar("T")
+
+OPERATOR = Principal(kind="system", account_id=SYSTEM_ACCOUNT_ID, superadmin=True)
+"""Whoever can write the data folder can do everything anyway."""
+
+
+class Commands(click.Group):
+    """A group that tells known faults in one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            click.echo(f"snackbase: {error}", err=True)
+            ctx.exit(server.MISUSED)
+        except (SnackBaseError, stream.Refused) as error:
+            click.echo(f"snackbase: {error}", err=True)
+            ctx.exit(server.FAILED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="snackbase")
+def main() -> None:
+    """Records behind REST, every committed change over WebSocket and Server-Sent Events.
+
+    Settings come from SNACKBASE_* variables and from the file .env in the current folder.
+    """
+
+
+@main.command()
+@click.argument("app", required=False)
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
+def serve(app: str | None, host: str | None, port: int | None) -> None:
+    """Start the server. APP names an application of your own: main:app."""
+    sys.exit(server.run(app, host=host, port=port))
+
+
+@main.command("create-superadmin")
+@click.argument("email")
+@click.option("--password", prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for when not given.")
+def create_superadmin(email: str, password: str) -> None:
+    """Make another superadmin: a user of the system account."""
+
+    async def work(core: Core) -> None:
+        user = await core.members.create_user(
+            OPERATOR, email=email, password=password, account=SYSTEM_ACCOUNT_SLUG, role="admin"
+        )
+        click.echo(f"superadmin {user.email} ({user.id})")
+
+    _with_core(work)
+
+
+@main.command("create-account")
+@click.argument("name")
+@click.option("--slug", help="How users name it when they log in; made from NAME when not given.")
+def create_account(name: str, slug: str | None) -> None:
+    """Make an account: a tenant with users and records of its own."""
+
+    async def work(core: Core) -> None:
+        account = await core.members.create_account(OPERATOR, name=name, slug=slug)
+        click.echo(f"account {account.slug} ({account.account_code}, {account.id})")
+
+    _with_core(work)
+
+
+@main.command("create-user")
+@click.argument("email")
+@click.option("--account", required=True, help="Slug, code or id of the account.")
+@click.option("--role", default="user", show_default=True, help="Role of the user: admin, user or one of your own.")
+@click.option("--group", "groups", multiple=True, help="A group the user is in; may be repeated.")
+@click.option("--password", prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for when not given.")
+def create_user(email: str, account: str, role: str, groups: tuple[str, ...], password: str) -> None:
+    """Make a user in an account."""
+
+    async def work(core: Core) -> None:
+        user = await core.members.create_user(
+            OPERATOR, email=email, password=password, account=account, role=role, groups=list(groups)
+        )
+        click.echo(f"user {user.email} ({user.id})")
+
+    _with_core(work)
+
+
+@main.command()
+@click.argument("email")
+@click.option("--account", default=SYSTEM_ACCOUNT_SLUG, show_default=True, help="Slug, code or id of the account.")
+def token(email: str, account: str) -> None:
+    """Print an access token of a user, for scripts.
+
+    Needs no password but the data folder. The token is a login of its own and lives as long as any.
+    """
+
+    async def work(core: Core) -> None:
+        click.echo((await core.accounts.login_without_password(email=email, account=account)).token)
+
+    _with_core(work)
+
+
+@main.command()
+def doctor() -> None:
+    """Look at everything a start needs. Exit code 1 when something has to be repaired."""
+    findings = list(checks.examine(load(os.environ, dotenv=Path(".env"))))
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        mark = {True: "ok  ", False: "BAD ", None: "note"}[finding.ok]
+        click.echo(f"{mark}  {finding.what.ljust(width)}  {finding.text}")
+    if any(finding.ok is False for finding in findings):
+        sys.exit(server.FAILED)
+
+
+@main.command()
+@click.argument("collections", nargs=-1)
+@click.option("--url", help="The server; by default the one of the settings.")
+@click.option("--token", "given", envvar="SB_TOKEN", help="An access token (or in SB_TOKEN); - reads it from stdin.")
+@click.option("--since", help="A position: what came after it first.")
+@click.option("--json", "raw", is_flag=True, help="Every message as it comes, one JSON object a line.")
+def tail(collections: tuple[str, ...], url: str | None, given: str | None, since: str | None, raw: bool) -> None:
+    """Show events as they come; without COLLECTIONS those of all that the token may list."""
+    if given == "-":
+        given = sys.stdin.readline().strip()
+    if not given:
+        raise click.UsageError("a token is needed: --token, SB_TOKEN, or --token - to read it from stdin")
+    if url is None:
+        settings = load(os.environ, dotenv=Path(".env"))
+        url = f"http://{settings.host}:{settings.port}"
+
+    def show(message: stream.Message) -> None:
+        text = stream.shown(message, raw=raw)
+        if text is not None:
+            click.echo(text)
+
+    try:
+        stream.follow(url, given, collections or ("*",), since=since, show=show)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+def _with_core(work: Callable[[Core], Awaitable[T]]) -> T:
+    """Run work on the data folder, whether a server runs on it or not."""
+
+    async def run() -> T:
+        core = await open_core(load(os.environ, dotenv=Path(".env")))
+        try:
+            await core.load()
+            return await work(core)
+        finally:
+            await core.close()
+
+    return asyncio.run(run())

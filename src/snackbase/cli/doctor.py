@@ -1,0 +1,111 @@
+"""`snackbase doctor`: looks at everything a start needs, and changes nothing.
+
+Each check answers with one line: what was looked at, whether it is right, and what to do if it is not.
+"""
+
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import msgspec
+
+from snackbase.config import ConfigError, Settings
+from snackbase.origins import Origins
+
+FIXED_IN = (3, 51, 3)
+"""The first SQLite release without the WAL-reset bug (3.7.0 to 3.51.2), which can corrupt a database."""
+ENOUGH_FILES = 4096
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one check saw. `ok` None = worth knowing, nothing to repair."""
+
+    what: str
+    ok: bool | None
+    text: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Every check, in the order a start would stumble over them."""
+    yield _origins(settings)
+    yield _folder(settings.data_dir)
+    yield _secret(settings)
+    yield _sqlite()
+    yield from _database(settings)
+    yield _port(settings)
+    yield _files()
+
+
+def _origins(settings: Settings) -> Finding:
+    try:
+        Origins(settings)
+    except ConfigError as error:
+        return Finding("settings", False, str(error))
+    return Finding("settings", True, "every setting can be used")
+
+
+def _folder(folder: Path) -> Finding:
+    if not folder.exists():
+        return Finding("data folder", None, f"{folder} is not there yet; the first start makes it")
+    if not folder.is_dir() or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return Finding("data folder", False, f"{folder} has to be a folder this user may read and write")
+    if folder.stat().st_mode & 0o007:
+        return Finding("data folder", False, f"everybody on this machine may look into {folder}: chmod o= {folder}")
+    return Finding("data folder", True, str(folder))
+
+
+def _secret(settings: Settings) -> Finding:
+    if settings.secret_key:
+        long_enough = len(settings.secret_key.encode()) >= 32
+        return Finding("secret", long_enough, "set" if long_enough else "SNACKBASE_SECRET_KEY is under 32 bytes")
+    path = settings.data_dir / "secret"
+    if not path.exists():
+        return Finding("secret", None, f"{path} is not there yet; the first start makes it")
+    if path.stat().st_mode & 0o077:
+        return Finding("secret", False, f"others may read {path}: chmod 600 {path}")
+    return Finding("secret", True, str(path))
+
+
+def _sqlite() -> Finding:
+    version = apsw.sqlite_lib_version()
+    if tuple(map(int, version.split("."))) < FIXED_IN:
+        return Finding("SQLite", False, f"{version} can corrupt databases in WAL mode; install apsw 3.51.3 or newer")
+    return Finding("SQLite", True, version)
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    if not settings.database_url.startswith("sqlite:///"):
+        yield Finding("database", False, "this version stores in SQLite only: SNACKBASE_DATABASE_URL=sqlite:///...")
+        return
+    path = Path(settings.database_url.removeprefix("sqlite:///"))
+    if not path.exists():
+        yield Finding("database", None, f"{path} is not there yet; the first start makes it")
+        return
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        faults = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+        connection.close()
+    except apsw.Error as error:
+        yield Finding("database", False, f"{path}: {error}")
+        return
+    sound = faults == ["ok"]
+    yield Finding("database", sound, str(path) if sound else f"{path} is damaged: {'; '.join(faults)}")
+
+
+def _port(settings: Settings) -> Finding:
+    where = f"{settings.host}:{settings.port}"
+    try:
+        with socket.create_server((settings.host, settings.port)):
+            return Finding("address", True, f"{where} is free")
+    except OSError as error:
+        return Finding("address", None, f"{where}: {error.strerror}; a server may be running there already")
+
+
+def _files() -> Finding:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < ENOUGH_FILES:
+        return Finding("open files", None, f"{soft}: one connection needs one; for more than that raise `ulimit -n`")
+    return Finding("open files", True, str(soft))

@@ -1,0 +1,103 @@
+"""`snackbase serve`: settings, log, sockets, server; and what a newcomer is told at the first start."""
+
+import importlib
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from snackbase import log
+from snackbase.app import SnackBase, Started
+from snackbase.config import ConfigError
+from snackbase.errors import SnackBaseError
+from snackbase.gateway.uvicorn_ import build_server, listen
+
+FAILED, MISUSED = 1, 2
+
+
+def run(reference: str | None, *, host: str | None, port: int | None) -> int:
+    """Serve until a signal comes. Returns the exit code.
+
+    Raises:
+        ConfigError: a setting cannot be used, or `reference` names no application.
+    """
+    app = imported(reference) if reference else SnackBase()
+    settings = app.configure(host=host, port=port)
+    log.set_up(level=settings.log_level, format=settings.log_format)
+    try:
+        sockets = listen(settings)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        click.echo(f"snackbase: cannot listen on {settings.host}:{settings.port}: {reason}", err=True)
+        return FAILED
+    settings = app.configure(port=sockets[0].getsockname()[1])
+    app.announce = announce
+    build_server(app, settings, drain=app.drain).run(sockets=sockets)
+    if app.failure is not None:
+        known = isinstance(app.failure, ConfigError | SnackBaseError)
+        click.echo(f"snackbase: {app.failure if known else 'the start failed; the log says why'}", err=True)
+        return MISUSED if isinstance(app.failure, ConfigError) else FAILED
+    return 0
+
+
+def imported(reference: str) -> SnackBase:
+    """The application that `module:name` stands for, looked for from the current folder.
+
+    Raises:
+        ConfigError: there is none. Whatever the module raises while it is imported.
+    """
+    module_name, _, name = reference.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise
+        raise ConfigError(f"{reference}: there is no module {module_name!r} here") from None
+    app = getattr(module, name or "app", None)
+    if not isinstance(app, SnackBase):
+        raise ConfigError(f"{reference}: {name or 'app'!r} in {module_name!r} is not a SnackBase()")
+    return app
+
+
+def command() -> str:
+    """How this program is called from the current folder."""
+    called = Path(sys.argv[0])
+    if called.name != "snackbase":
+        return f"{Path(sys.executable).name} -m snackbase"
+    found = shutil.which("snackbase")
+    if found is not None and Path(found).resolve() == called.resolve():
+        return "snackbase"
+    here = Path.cwd()
+    absolute = called.absolute()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
+
+
+def announce(started: Started) -> None:
+    """Say where the server is; after the first start also how to get in and what to try."""
+    settings, new = started.settings, started.superadmin
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(settings.host, settings.host)  # noqa: S104
+    url = f"http://{host}:{settings.port}"
+    me = command()
+    lines = [f"SnackBase is running: {url}  (Ctrl+C stops it)"]
+    if new is not None:
+        lines += [
+            "",
+            f"  data folder   {settings.data_dir.resolve()}",
+            f"  superadmin    {new.email}",
+            f"  password      {new.password or 'as set by SNACKBASE_SUPERADMIN_PASSWORD'}",
+            *(["                (shown this once; keep it)"] if new.password else []),
+            "",
+            "Next, in another terminal and in this folder:",
+            "",
+            f"  TOKEN=$({me} token {new.email})",
+            f'  curl {url}/api/v1/collections -H "Authorization: Bearer $TOKEN" \\',
+            "    -H 'Content-Type: application/json' \\",
+            '    -d \'{"name": "posts", "schema": [{"name": "title", "type": "text"}]}\'',
+            f'  {me} tail posts --url {url} --token "$TOKEN"',
+            "",
+        ]
+    click.echo("\n".join(lines))

@@ -1,0 +1,51 @@
+"""Who a REST request acts for: finds the token, asks for the principal, tells the access log.
+
+Tokens come in headers only: a query string ends up in histories and logs of proxies, which realtime cannot avoid but
+REST can. Step 1 of the path of a write.
+"""
+
+from starlette.requests import Request
+
+from snackbase.auth import Claims, token_of
+from snackbase.errors import Unauthorized
+from snackbase.metrics import Counters, add
+from snackbase.model import Principal
+from snackbase.services.authenticate import Authenticated, Authenticator
+from snackbase.web.middleware import note_user
+
+
+class Guard:
+    """Each method is an `Authenticate` for routes, or tells more."""
+
+    def __init__(self, authenticator: Authenticator, counters: Counters) -> None:
+        self._authenticator = authenticator
+        self._counters = counters
+
+    async def authenticate(self, request: Request) -> Principal:
+        """The principal, acting in the account of X-Account-ID if there is one.
+
+        Raises:
+            Unauthorized: no token, or a dead one. Forbidden: another's account. BadRequest: two tokens.
+        """
+        return (await self._authenticated(request)).principal
+
+    async def authenticate_or_guest(self, request: Request) -> Principal:
+        """The same, but a request without a token is a guest of the account of X-Account-ID."""
+        if token_of(request.headers) is not None:
+            return await self.authenticate(request)
+        return await self._authenticator.guest(request.headers.get("x-account-id"))
+
+    async def claims(self, request: Request) -> Claims:
+        """What the token itself says, for routes about the login."""
+        return (await self._authenticated(request)).claims
+
+    async def _authenticated(self, request: Request) -> Authenticated:
+        try:
+            found = await self._authenticator.principal(
+                token_of(request.headers), account=request.headers.get("x-account-id")
+            )
+        except Unauthorized as error:
+            add(self._counters.auth_failures, error.code)
+            raise
+        note_user(request.scope, found.principal.actor_id)
+        return found
