@@ -72,8 +72,9 @@ class Hub:
     """All realtime connections of this process.
 
     Args:
-        authenticate: (token, account) -> who; raises SnackBaseError.
-        reload: (claims, account) -> the current principal; raises SnackBaseError with a word of CLOSINGS.
+        authenticate: (token, account named by `?account=`) -> who; raises SnackBaseError.
+        reload: (claims, id of the account acted in) -> the current principal; raises SnackBaseError with a word of
+            CLOSINGS.
         spawn: starts a task that the application owns.
     """
 
@@ -87,7 +88,7 @@ class Hub:
         settings: Settings,
         counters: Counters,
         authenticate: Callable[[str, str | None], Awaitable[Authenticated]],
-        reload: Callable[[Claims, str | None], Awaitable[Principal]],
+        reload: Callable[[Claims, str], Awaitable[Principal]],
         spawn: Callable[..., object],
     ) -> None:
         self._catalog = catalog
@@ -110,7 +111,7 @@ class Hub:
         )
 
         async def reload_of(connection: Connection) -> Principal:
-            return await reload(connection.identity, connection.account)
+            return await reload(connection.identity, connection.feed.account_id)
 
         self.rights = Rights(
             catalog, reload=reload_of, end=self.end, position=self.position, spawn=spawn, counters=counters
@@ -136,6 +137,11 @@ class Hub:
         self._spawn(self.feeds.poll(), name="head-poll")
         self._spawn(self.delivery.watch(), name="outbox-watch")
         self._spawn(self._keep_time(), name="realtime-timers")
+
+    @property
+    def size(self) -> int:
+        """Live connections."""
+        return len(self._connections)
 
     def counts(self) -> dict[str, int]:
         """Live connections by transport."""

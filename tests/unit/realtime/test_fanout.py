@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from snackbase.model import Change, Head, Op
 from snackbase.realtime.fanout import CREATE, DELETE, UPDATE, Feed, IndexedOn, Predicate, View
+from snackbase.realtime.link import Wire
 
 ALL = CREATE | UPDATE | DELETE
 
@@ -35,8 +36,8 @@ STREAM = PlainWire("sse")
 class Client:
     """A member that remembers what it got."""
 
-    def __init__(self, wire: PlainWire = WIRE, *, stages: bool = False) -> None:
-        self.wire = wire
+    def __init__(self, wire: Wire = WIRE, *, stages: bool = False) -> None:
+        self.wire: Wire = wire
         self.out: list[bytes] = []
         self.staged: list[bytes] | None = [] if stages else None
         self.held = 0

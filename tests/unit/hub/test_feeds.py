@@ -1,0 +1,166 @@
+"""hub/feeds.py: in order, once, none missing, whatever the announcements do (I6, I7)."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snackbase.hub.feeds import Feeds, LiveFeed
+from snackbase.model import Change, Head, Op
+
+
+def change(seq: int, index: int = 0, size: int = 1) -> Change:
+    return Change(
+        account_id="a",
+        seq=seq,
+        ts_us=seq,
+        op=Op.CREATE,
+        collection_id="c",
+        schema_version=0,
+        record_id=str(seq),
+        data={},
+        raw=b"{}",
+        tx_id=str(seq - index),
+        tx_index=index,
+        tx_size=size,
+    )
+
+
+def log_of(sizes: list[int]) -> list[Change]:
+    """A log whose transactions have these sizes."""
+    rows: list[Change] = []
+    for size in sizes:
+        rows.extend(change(len(rows) + 1, index, size) for index in range(size))
+    return rows
+
+
+class LogStore:
+    """The part of a Store that feeds read: a log in memory of which a prefix is committed."""
+
+    def __init__(self, rows: list[Change]) -> None:
+        self.rows = rows
+        self.committed = 0
+        self.pruned = 0
+        self.reads = 0
+
+    async def head(self, account_id: str) -> Head:
+        return Head(self.committed, self.committed)
+
+    async def heads(self, account_ids: Sequence[str]) -> dict[str, Head]:
+        return {account_id: await self.head(account_id) for account_id in account_ids}
+
+    async def read_changes(self, account_id: str, after: int, limit: int) -> list[Change]:
+        self.reads += 1
+        await asyncio.sleep(0)
+        return self.rows[max(after, self.pruned) : self.committed][:limit]
+
+
+class Scene:
+    """Feeds over a log store; what was routed is in `routed`."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.store = LogStore(log_of(sizes))
+        self.routed: list[list[int]] = []
+        self.lost = 0
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.feeds = Feeds(self.store, route=self.route, lost=self.note_lost, spawn=self.spawn)  # type: ignore[arg-type]  # only what feeds read
+
+    def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def route(self, live: LiveFeed, changes: Sequence[Change]) -> None:
+        self.routed.append([row.seq for row in changes])
+
+    def note_lost(self, live: LiveFeed) -> None:
+        self.lost += 1
+
+    async def settle(self) -> None:
+        """Let repairs end, then poll once more and let those end."""
+        for _ in range(2):
+            while self.tasks:
+                await asyncio.wait(self.tasks)
+            await self.feeds.check(["a"])
+        while self.tasks:
+            await asyncio.wait(self.tasks)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=12),
+    hints=st.lists(st.integers(1, 48), max_size=60),
+    start=st.integers(0, 3),
+)
+@settings(max_examples=200, deadline=None)
+def test_whatever_announcements_are_lost_doubled_or_swapped_every_transaction_is_routed_once_whole_and_in_order(
+    sizes: list[int], hints: list[int], start: int
+) -> None:
+    async def scene() -> None:
+        made = Scene(sizes)
+        store = made.store
+        begun = min(start, len(sizes))
+        store.committed = sum(sizes[:begun])
+        await made.feeds.acquire("a")
+        store.committed = len(store.rows)
+        for hint in hints:
+            made.feeds.accept(store.rows[hint - 1 : hint])
+            await asyncio.sleep(0)
+        await made.settle()
+        expected, seq = [], sum(sizes[:begun])
+        for size in sizes[begun:]:
+            expected.append(list(range(seq + 1, seq + size + 1)))
+            seq += size
+        assert made.routed == expected
+        assert made.lost == 0
+
+    asyncio.run(scene())
+
+
+async def test_announcements_in_order_need_no_read_of_the_log() -> None:
+    made = Scene([1, 2, 1])
+    await made.feeds.acquire("a")
+    made.store.committed = 4
+    made.feeds.accept(made.store.rows)
+    assert made.routed == [[1], [2, 3], [4]]
+    assert made.store.reads == 0
+
+
+async def test_a_missing_tail_is_found_by_the_poll() -> None:
+    made = Scene([1, 1])
+    live = await made.feeds.acquire("a")
+    made.store.committed = 2
+    await made.settle()
+    assert made.routed == [[1], [2]]
+    assert live.at == Head(2, 2)
+
+
+async def test_a_feed_whose_next_rows_were_pruned_says_so_and_goes_on_from_the_head() -> None:
+    made = Scene([1] * 10)
+    live = await made.feeds.acquire("a")
+    made.store.committed, made.store.pruned = 9, 5
+    made.feeds.accept(made.store.rows[8:9])
+    await made.settle()
+    assert made.lost == 1
+    assert live.at.seq == 9
+    made.store.committed = 10
+    made.feeds.accept(made.store.rows[9:10])
+    assert made.routed == [[10]]
+
+
+async def test_changes_of_accounts_that_nobody_follows_cost_nothing() -> None:
+    made = Scene([1])
+    made.feeds.accept(made.store.rows)
+    assert made.routed == []
+    live = await made.feeds.acquire("a")
+    made.feeds.release(live)
+    assert len(made.feeds) == 0
+
+
+async def test_two_who_open_at_once_share_one_feed_and_one_read_of_the_head() -> None:
+    made = Scene([1, 1])
+    first, second = await asyncio.gather(made.feeds.acquire("a"), made.feeds.acquire("a"))
+    assert first is second
+    made.feeds.release(first)
+    assert len(made.feeds) == 1
