@@ -61,10 +61,11 @@ class Stream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         handover = scope["extensions"][EXTENSION]
-        wire = handover.prepare()
+        wire = handover.wire
+        handover.prepare()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         recorder = Recorder(scope["query_string"].decode() or "unnamed")
-        link = handover.take(recorder, wire=wire, retry_ms=1234)
+        link = handover.take(recorder, retry_ms=1234)
         link.write([wire.message(b'{"n":1}'), wire.resumable(b'{"n":2}', b"e-2")])
         link.write([wire.message(b'{"n":3}')])
 

@@ -1,7 +1,6 @@
 """The frame parser against RFC 6455, byte tables first, then any division of any stream."""
 
-import os
-import struct
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -10,33 +9,9 @@ from hypothesis import strategies as st
 
 from snackbase.gateway import wire
 from snackbase.gateway.frames import Close, Event, FrameParser, Message, Ping, Pong, Violation, unmask
+from tests.protocol.raw import BINARY, CLOSE, CONT, PING, PONG, TEXT, client_frame
 
 LIMIT = 65536
-MASK = bytes.fromhex("37fa213d")
-
-
-def client_frame(
-    opcode: int,
-    payload: bytes = b"",
-    *,
-    fin: bool = True,
-    rsv: int = 0,
-    mask: bytes | None = MASK,
-    size: int | None = None,
-) -> bytes:
-    """A frame as a client sends it; `size` announces another length than the payload's."""
-    length = len(payload) if size is None else size
-    masked = 0 if mask is None else 0x80
-    head = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
-    if length <= 125:
-        head += bytes([masked | length])
-    elif length <= 0xFFFF:
-        head += bytes([masked | 126]) + struct.pack("!H", length)
-    else:
-        head += bytes([masked | 127]) + struct.pack("!Q", length)
-    if mask is None:
-        return head + payload
-    return head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
 
 
 def parse(*chunks: bytes, limit: int = LIMIT) -> list[Event]:
@@ -49,10 +24,9 @@ def parse(*chunks: bytes, limit: int = LIMIT) -> list[Event]:
     return events
 
 
-TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 PROTOCOL_ERRORS: dict[str, bytes] = {
-    "a frame without a mask": client_frame(TEXT, b"hello", mask=None),
-    "an empty frame without a mask": client_frame(PING, mask=None),
+    "a frame without a mask": client_frame(TEXT, b"hello", masked=False),
+    "an empty frame without a mask": client_frame(PING, masked=False),
     "the first reserved bit (no compression was negotiated)": client_frame(TEXT, b"x", rsv=4),
     "the second reserved bit": client_frame(TEXT, b"x", rsv=2),
     "the third reserved bit": client_frame(PING, b"x", rsv=1),
@@ -64,8 +38,8 @@ PROTOCOL_ERRORS: dict[str, bytes] = {
     "a continuation of nothing": client_frame(CONT, b"x"),
     "a text inside a text": client_frame(TEXT, b"a", fin=False) + client_frame(TEXT, b"b"),
     "a binary inside a text": client_frame(TEXT, b"a", fin=False) + client_frame(BINARY, b"b"),
-    "a length of two bytes that fits in seven bits": b"\x81\xfe\x00\x05" + MASK + b"hello",
-    "a length of eight bytes that fits in two": b"\x81\xff" + (300).to_bytes(8, "big") + MASK + b"x" * 300,
+    "a length of two bytes that fits in seven bits": b"\x81\xfe\x00\x05mask" + b"hello",
+    "a length of eight bytes that fits in two": b"\x81\xff" + (300).to_bytes(8, "big") + b"mask" + b"x" * 300,
     "a length with its highest bit set": b"\x81\xff" + (1 << 63).to_bytes(8, "big"),
     "a close of one byte": client_frame(CLOSE, b"\x03"),
 }
@@ -197,13 +171,13 @@ def test_events_can_be_taken_one_at_a_time_while_reading_is_paused() -> None:
 
 def test_an_unfinished_message_is_reported_as_such() -> None:
     parser = FrameParser(max_message_bytes=LIMIT)
-    assert not parser.unfinished
-    parser.feed(client_frame(TEXT, b"a", fin=False))
-    parser.next_event()
-    assert parser.unfinished
-    parser.feed(client_frame(CONT, b"b"))
-    assert parser.next_event() == Message(b"ab")
-    assert not parser.unfinished
+    seen = []
+    last = client_frame(CONT, b"b")
+    for chunk in (b"", client_frame(TEXT, b"a", fin=False), last[:3], last[3:]):
+        parser.feed(chunk)
+        seen.append((parser.next_event(), parser.unfinished))
+
+    assert seen == [(None, False), (None, True), (None, True), (Message(b"ab"), False)]
 
 
 @given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
@@ -220,7 +194,6 @@ def _any_frame() -> st.SearchStrategy[bytes]:
         st.sampled_from([TEXT, TEXT, BINARY, CONT, CONT, PING, PONG]),
         payload,
         fin=st.booleans(),
-        mask=st.binary(min_size=4, max_size=4),
     )
     odd = st.builds(
         client_frame,
@@ -228,14 +201,14 @@ def _any_frame() -> st.SearchStrategy[bytes]:
         payload,
         fin=st.booleans(),
         rsv=st.sampled_from([0, 0, 0, 1, 4]),
-        mask=st.sampled_from([MASK, MASK, None]),
+        masked=st.sampled_from([True, True, False]),
     )
     return st.one_of(good, good, good, odd, st.binary(max_size=20))
 
 
 def _divide(stream: bytes, cuts: Sequence[int]) -> list[bytes]:
     edges = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
-    return [stream[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [stream[start:end] for start, end in itertools.pairwise(edges)]
 
 
 @given(st.lists(_any_frame(), max_size=8), st.lists(st.integers(0, 5000), max_size=12))
@@ -254,7 +227,7 @@ def test_every_message_that_is_sent_comes_out_once_and_in_order(sent: list[tuple
         parts = _divide(text.encode(), [len(text) * part // pieces for part in range(pieces)]) or [b""]
         for number, part in enumerate(parts):
             fin = number == len(parts) - 1
-            stream += client_frame(CONT if number else opcode, part, fin=fin, mask=os.urandom(4))
+            stream += client_frame(CONT if number else opcode, part, fin=fin)
 
     assert parse(stream) == [Message(text.encode(), opcode == BINARY) for opcode, text, _ in sent]
 

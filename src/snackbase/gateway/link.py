@@ -33,6 +33,9 @@ MAX_PONG_BACKLOG = 65536
 MAX_STALE_PONGS = 3
 """Pongs that may arrive during one unfinished message; with a ping every 25 s it is given up after 75 to 100 s."""
 
+RETRY_AFTER_MS = 1000
+"""Told when the server stops unprepared; a prepared stop spreads its clients (hub.drain)."""
+
 MAX_IGNORED_BYTES = 65536
 """What an SSE client may send after its request before it is cut off; all of it is dropped."""
 
@@ -76,11 +79,20 @@ class WebSocketHandover(Protocol):
 class StreamHandover(Protocol):
     """The extension `snackbase.link` of an HTTP scope."""
 
-    def prepare(self) -> SseWire:
-        """Before `http.response.start`: announce a stream; returns how it has to be framed."""
+    @property
+    def wire(self) -> SseWire:
+        """How the stream will be framed."""
         ...
 
-    def take(self, connection: Receiver, *, wire: SseWire, retry_ms: int) -> Link:
+    def prepare(self) -> None:
+        """Right before `http.response.start` of a stream: it ends with its connection.
+
+        Raises:
+            OSError: the client is gone, or has sent another request behind this one.
+        """
+        ...
+
+    def take(self, connection: Receiver, *, retry_ms: int) -> Link:
         """Move the transport, after `http.response.start`. `lost` follows at once when the client is gone by then."""
         ...
 
@@ -152,8 +164,7 @@ class TransportLink(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server stops without having drained the hub first: say so, then close."""
-        retry_after_ms = 1000
-        self.write([self.wire.message(protocol.closing(RESTARTING, retry_after_ms))])
+        self.write([self.wire.message(protocol.closing(RESTARTING, RETRY_AFTER_MS))])
         self.close(RESTARTING)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -235,6 +246,13 @@ class WebSocketLink(TransportLink):
         if self._parser.unfinished:
             # Not from here: the caller is in the middle of its own work.
             asyncio.get_running_loop().call_soon(self._deliver)
+
+    def shutdown(self) -> None:
+        if self.plain is None:
+            super().shutdown()
+        else:
+            # Not a client of ours: our messages would mean nothing to it.
+            self.close(RESTARTING)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed(data)

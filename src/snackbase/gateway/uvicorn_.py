@@ -168,19 +168,27 @@ class _StreamHandover:
     def __init__(self, protocol: HttpProtocol) -> None:
         self._protocol = protocol
 
-    def prepare(self) -> SseWire:
-        """Before `http.response.start`: how the body will be framed. HTTP/1.0 knows no chunks (RFC 9112 §7.1)."""
-        cycle = self._protocol.cycle
-        cycle.keep_alive = False
-        if cycle.scope["http_version"] == "1.1":
-            return SSE
-        cycle.chunked_encoding = False
-        return SSE_BARE
+    @property
+    def wire(self) -> SseWire:
+        """HTTP/1.0 knows no chunks (RFC 9112 §7.1)."""
+        return SSE if self._protocol.scope["http_version"] == "1.1" else SSE_BARE
 
-    def take(self, connection: Receiver, *, wire: SseWire, retry_ms: int) -> SseLink:
+    def prepare(self) -> None:
+        protocol, cycle = self._protocol, self._protocol.cycle
+        extensions: dict[str, Any] = cycle.scope.get("extensions") or {}
+        if extensions.get(EXTENSION) is not self:
+            # A request pipelined behind this one took its place; or the client is gone.
+            protocol.transport.abort()
+            raise OSError("The connection cannot become a stream.")
+        cycle.keep_alive = False
+        if not self.wire.chunked:
+            # Otherwise uvicorn announces chunks also to those who cannot read them.
+            cycle.chunked_encoding = False
+
+    def take(self, connection: Receiver, *, retry_ms: int) -> SseLink:
         protocol = self._protocol
         transport, cycle = protocol.transport, protocol.cycle
-        link = SseLink(transport, connection, protocol.connections, wire=wire, retry_ms=retry_ms)
+        link = SseLink(transport, connection, protocol.connections, wire=self.wire, retry_ms=retry_ms)
         if cycle.disconnected:
             link.connection_lost(None)
             return link
@@ -192,6 +200,8 @@ class _StreamHandover:
         protocol.pipeline.clear()
         protocol.connections.discard(protocol)
         protocol.server_state.total_requests += 1
+        # Nothing of the HTTP phase stays, not even until the cycle collector comes by.
+        cycle.scope.pop("extensions", None)
         protocol.parser = None  # type: ignore[assignment]  # as uvicorn does; its callbacks hold the protocol
         transport.set_protocol(link)
         _limit_unacknowledged(transport, protocol.limits.unacknowledged_s)

@@ -1,0 +1,464 @@
+"""The protocol classes over real sockets: hostile and odd clients, handshakes, hand-over, the end of the process."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from snackbase.config import Settings
+from snackbase.gateway.uvicorn_ import MAX_HEAD_BYTES, SEND_BUFFER_BYTES, listen
+from tests.protocol.raw import (
+    BINARY,
+    CLOSE,
+    CONT,
+    PATIENCE_S,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    GatewayServer,
+    Raw,
+    client_frame,
+    gateway_server,
+    handshake,
+)
+
+LIMIT = 65536
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayServer]:
+    with gateway_server(tmp_path_factory.mktemp("gateway") / "output.txt") as running:
+        yield running
+
+
+@pytest.fixture
+def client(gateway: GatewayServer) -> Iterator[Raw]:
+    with gateway.connect() as raw:
+        yield raw
+
+
+def test_all_247_core_cases_of_the_autobahn_suite_pass(gateway: GatewayServer, tmp_path: Path) -> None:
+    address = f"ws://127.0.0.1:{gateway.port}/api/v1/realtime/_echo"
+    kosoku = Path(sys.executable).with_name("kosoku")
+    left_out = ["-x", "9.*", "-x", "12.*", "-x", "13.*"]
+
+    done = subprocess.run([kosoku, "-p", "4", *left_out, "-o", tmp_path, address], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (index,) = tmp_path.rglob("index.json")
+    (cases,) = json.loads(index.read_text()).values()
+    passing = {"OK", "NON-STRICT", "INFORMATIONAL"}
+    failed = {
+        name: case
+        for name, case in cases.items()
+        if case["behavior"] not in passing or case["behaviorClose"] not in passing
+    }
+    assert failed == {}
+    assert len(cases) == 247
+
+
+# Handshakes ----------------------------------------------------------------------------------------------------------
+
+REFUSALS: dict[str, tuple[bytes, int]] = {
+    "another version": (handshake(sec_websocket_version="8"), 426),
+    "two versions": (handshake(sec_websocket_version="13, 8"), 426),
+    "no version": (handshake(without="sec-websocket-version"), 426),
+    "no key": (handshake(without="sec-websocket-key"), 400),
+    "a key that is not base64": (handshake(sec_websocket_key="*" * 24), 400),
+    "a key of 15 bytes": (handshake(sec_websocket_key="AAAAAAAAAAAAAAAAAAAA"), 400),
+    "no host": (handshake(without="host"), 400),
+    "a POST": (handshake(method="POST", content_length="0"), 405),
+    "HTTP/1.0": (handshake(version="1.0"), 400),
+    "a target that is no path": (handshake("%%%"), 400),
+    "a path beyond ASCII": (handshake("/h\xe4nded-over"), 400),
+}
+
+
+@pytest.mark.parametrize(("head", "status"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_a_handshake_that_breaks_the_rules_is_refused_in_the_shape_of_rest(
+    client: Raw, head: bytes, status: int
+) -> None:
+    client.send(head)
+    found, headers, body = client.response()
+
+    assert found == status, body
+    assert json.loads(body).keys() == {"error", "message", "detail", "code", "details"}
+    assert headers["connection"] == "close"
+    assert headers.get("sec-websocket-version") == ("13" if status == 426 else None)
+    assert client.read_all() == b""
+
+
+def test_an_upgrade_to_something_else_is_an_ordinary_request(client: Raw) -> None:
+    client.send(handshake("/hello", upgrade="h2c"))
+
+    assert client.response()[0] == 200
+
+
+def test_the_subprotocol_the_application_selects_is_answered(client: Raw) -> None:
+    assert client.upgrade(sec_websocket_protocol="one, two")["sec-websocket-protocol"] == "one"
+
+
+def test_no_extension_is_ever_negotiated(client: Raw) -> None:
+    assert "sec-websocket-extensions" not in client.upgrade(sec_websocket_extensions="permessage-deflate")
+
+
+def test_frames_in_the_same_packet_as_the_handshake_are_not_lost(client: Raw) -> None:
+    client.send(handshake() + client_frame(TEXT, b"early") + client_frame(TEXT, b"bird"))
+
+    assert client.response()[0] == 101
+    assert [client.frame(), client.frame()] == [(TEXT, b"early"), (TEXT, b"bird")]
+
+
+def test_a_head_that_comes_too_slowly_is_answered_408_and_closed(client: Raw) -> None:
+    client.send(b"GET /hello HTTP/1.1\r\nhost: a\r\n")
+
+    assert client.response()[0] == 408
+    assert client.read_all() == b""
+
+
+def test_a_connection_that_sends_nothing_is_closed_without_a_word(client: Raw) -> None:
+    assert client.read_all() == b""
+
+
+def test_empty_lines_do_not_keep_a_connection_open(client: Raw) -> None:
+    client.send(b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert client.response()[0] == 200
+    client.send(b"\r\n")
+
+    assert client.response()[0] == 408
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /hello HTTP/1.1\r\nhost: a\r\nx-long: " + b"a" * (MAX_HEAD_BYTES + 1) + b"\r\n\r\n",
+        b"GET /hello?" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /hello HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+        handshake(sec_websocket_protocol="a" * MAX_HEAD_BYTES),
+    ],
+    ids=["one long header", "a long target", "200 headers", "a long subprotocol"],
+)
+def test_a_head_that_is_too_large_is_answered_431(client: Raw, head: bytes) -> None:
+    client.send(head)
+
+    assert client.response()[0] == 431
+
+
+def test_a_body_may_be_larger_than_a_head(client: Raw) -> None:
+    size = MAX_HEAD_BYTES * 3
+    client.send(b"POST /hello HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
+
+    assert client.response()[2] == b"hello %d" % size
+
+
+def test_what_is_not_http_is_answered_400(client: Raw) -> None:
+    client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
+
+    assert client.response()[0] == 400
+
+
+def test_plain_http_lives_on_the_same_port_and_keeps_its_connection(client: Raw) -> None:
+    for _ in range(3):
+        client.send(b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert client.response()[2] == b"hello 0"
+
+
+# Frames --------------------------------------------------------------------------------------------------------------
+
+VIOLATIONS: dict[str, tuple[bytes, int]] = {
+    "a frame without a mask": (client_frame(TEXT, b"x", masked=False), 1002),
+    "a reserved bit": (client_frame(TEXT, b"x", rsv=4), 1002),
+    "a ping of 126 bytes": (client_frame(PING, b"x" * 126), 1002),
+    "a close code that may not be sent": (client_frame(CLOSE, b"\x03\xed"), 1002),
+    "a close of one byte": (client_frame(CLOSE, b"\x03"), 1002),
+    "a length of 2^63-1": (client_frame(BINARY, size=(1 << 63) - 1), 1009),
+    "a message over 64 KiB": (client_frame(TEXT, b"x" * (LIMIT + 1)), 1009),
+    "200,000 empty continuations": (client_frame(TEXT, fin=False) + client_frame(CONT, fin=False) * 200_000, 1009),
+    "invalid UTF-8 across frames": (client_frame(TEXT, b"\xf0\x9f", fin=False) + client_frame(CONT, b"\x98A"), 1007),
+}
+
+
+@pytest.mark.parametrize(("data", "code"), VIOLATIONS.values(), ids=VIOLATIONS.keys())
+def test_a_client_that_breaks_the_protocol_is_told_how_and_cut_off(
+    gateway: GatewayServer, data: bytes, code: int
+) -> None:
+    name = f"violation-{code}-{zlib.crc32(data)}"
+    with gateway.connect() as client:
+        client.upgrade(f"/handed-over?{name}")
+        client.send(data)
+
+        assert client.frame().close_code == code
+        assert client.read_all() == b""
+    (told,) = gateway.lost(name)
+    assert told.startswith(f"{name} {code} ")
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 3000, 4999])
+def test_a_clients_close_is_echoed_and_reported_once(gateway: GatewayServer, code: int) -> None:
+    with gateway.connect() as client:
+        client.upgrade(f"/handed-over?close-{code}")
+        client.send(client_frame(CLOSE, code.to_bytes(2, "big") + b"bye"))
+
+        assert client.frame().close_code == code
+        assert client.read_all() == b""
+    assert gateway.lost(f"close-{code}") == [f"close-{code} {code} bye"]
+
+
+def test_a_close_without_a_code_is_answered_without_one(gateway: GatewayServer) -> None:
+    with gateway.connect() as client:
+        client.upgrade("/handed-over?close-empty")
+        client.send(client_frame(CLOSE))
+
+        assert client.frame() == (CLOSE, b"")
+    assert gateway.lost("close-empty") == ["close-empty 1005 "]
+
+
+@pytest.mark.parametrize("how", ["reset", "shutdown"])
+def test_a_client_that_vanishes_is_reported_once_as_1006(gateway: GatewayServer, how: str) -> None:
+    name = f"vanished-{how}"
+    with gateway.connect() as client:
+        client.upgrade(f"/handed-over?{name}")
+        if how == "reset":
+            client.reset()
+        else:
+            client.socket.shutdown(1)
+            assert client.read_all() == b""
+    _until(lambda: gateway.lost(name) == [f"{name} 1006 "])
+
+
+def test_a_message_of_exactly_64_kib_is_taken(client: Raw) -> None:
+    client.upgrade()
+    client.send(client_frame(TEXT, b"x" * LIMIT))
+
+    assert client.frame() == (TEXT, b"x" * LIMIT)
+
+
+def test_a_binary_frame_is_taken_for_text(client: Raw) -> None:
+    client.upgrade()
+    client.send(client_frame(BINARY, b'{"action":"ping"}'))
+
+    assert client.frame() == (TEXT, b'{"action":"ping"}')
+
+
+def test_many_frames_in_one_packet_are_answered_in_order(client: Raw) -> None:
+    client.upgrade()
+    client.send(b"".join(client_frame(TEXT, b"%d" % number) for number in range(1000)))
+
+    assert [client.frame().payload for _ in range(1000)] == [b"%d" % number for number in range(1000)]
+
+
+def test_a_stream_may_arrive_byte_by_byte(client: Raw) -> None:
+    client.upgrade()
+    for byte in client_frame(TEXT, b"slow", fin=False) + client_frame(PING, b"p") + client_frame(CONT, b"ly"):
+        client.send(bytes([byte]))
+
+    assert [client.frame(), client.frame()] == [(PONG, b"p"), (TEXT, b"slowly")]
+
+
+def test_a_ping_of_ours_is_empty_and_its_pong_is_reported(client: Raw) -> None:
+    client.upgrade()
+    client.send(client_frame(TEXT, b"ping me"))
+    assert client.frame() == (PING, b"")
+    client.send(client_frame(PONG))
+
+    assert client.frame() == (TEXT, b"ponged")
+
+
+def test_a_flood_of_pings_ends_with_4006(client: Raw) -> None:
+    client.upgrade()
+    client.send(client_frame(PING) * 2000)
+    frames: list[Frame] = []
+    while not frames or frames[-1].opcode == PONG:
+        frames.append(client.frame())
+
+    assert frames[-1].close_code == 4006
+    assert len(frames) < 200
+
+
+def test_a_message_that_is_never_finished_does_not_live_on_pongs(client: Raw) -> None:
+    client.upgrade()
+    client.send(client_frame(TEXT, b"begin", fin=False) + client_frame(PONG) * 3)
+    frames = [client.frame() for _ in range(3)]
+
+    assert [frame.payload for frame in frames[:2]] == [b"ponged", b"ponged"]
+    assert frames[2].close_code == 4004
+
+
+# A user's own routes: ordinary ASGI ----------------------------------------------------------------------------------
+
+
+def test_a_route_that_is_never_handed_over_is_an_ordinary_asgi_websocket(client: Raw) -> None:
+    assert client.upgrade("/plain")["x-plain"] == "yes"
+    client.send(client_frame(TEXT, "grüß".encode()) + client_frame(BINARY, b"\xff\x00"))
+    assert [client.frame(), client.frame()] == [(TEXT, "grüß".encode()), (BINARY, b"\xff\x00")]
+
+    client.send(client_frame(TEXT, b"close"))
+    assert client.frame() == (CLOSE, (4321).to_bytes(2, "big") + b"asked to")
+
+
+def test_an_application_that_fails_ends_with_1011(client: Raw) -> None:
+    client.upgrade("/plain")
+    client.send(client_frame(TEXT, b"fail"))
+
+    assert client.frame().close_code == 1011
+
+
+def test_an_application_may_refuse_with_a_response_of_its_own(client: Raw) -> None:
+    client.send(handshake("/refuse"))
+    status, headers, body = client.response()
+
+    assert (status, body) == (418, b"not today")
+    assert headers["connection"] == "close"
+
+
+def test_an_application_that_fails_before_accept_is_a_500_in_the_shape_of_rest(client: Raw) -> None:
+    client.send(handshake("/fail"))
+    status, _, body = client.response()
+
+    assert status == 500
+    assert json.loads(body)["code"] == "internal_error"
+
+
+def test_much_more_than_the_buffers_hold_comes_back_complete_over_plain_asgi(client: Raw) -> None:
+    client.upgrade("/plain")
+    message = client_frame(BINARY, b"x" * LIMIT)
+    sent = 0
+    client.socket.settimeout(0.5)
+    try:
+        for _ in range(200):
+            client.socket.send(message[sent:] if sent else message)
+            sent = 0
+    except TimeoutError:
+        pass  # both directions are full: the server stopped reading, which is the point
+    client.socket.settimeout(PATIENCE_S)
+
+    assert client.frame() == (BINARY, b"x" * LIMIT)
+
+
+# Event streams -------------------------------------------------------------------------------------------------------
+
+STREAMED = b'retry: 1234\ndata: {"n":1}\n\nid: e-2\ndata: {"n":2}\n\ndata: {"n":3}\n\n'
+
+
+def _chunks(raw: Raw, until: bytes) -> bytes:
+    body = b""
+    while not body.endswith(until):
+        size = int(raw.read_until(b"\r\n"), 16)
+        body += raw.read(size)
+        assert raw.read(2) == b"\r\n"
+    return body
+
+
+def test_an_event_stream_is_chunked_with_retry_in_the_block_of_the_first_message(client: Raw) -> None:
+    client.send(b"GET /stream HTTP/1.1\r\nhost: a\r\n\r\n")
+    head = client.read_until(b"\r\n\r\n").lower()
+
+    assert b"transfer-encoding: chunked" in head
+    assert _chunks(client, b'{"n":3}\n\n') == STREAMED
+
+
+def test_an_event_stream_for_http_1_0_ends_with_its_connection(client: Raw) -> None:
+    client.send(b"GET /stream HTTP/1.0\r\nhost: a\r\n\r\n")
+    head = client.read_until(b"\r\n\r\n").lower()
+
+    assert b"transfer-encoding" not in head
+    assert b"content-length" not in head
+    assert client.read(len(STREAMED)) == STREAMED
+
+
+def test_a_stream_whose_client_aborts_is_reported_once(gateway: GatewayServer) -> None:
+    with gateway.connect() as client:
+        client.send(b"GET /stream?gone HTTP/1.1\r\nhost: a\r\n\r\n")
+        client.read_until(b"\r\n\r\n")
+        client.reset()
+    _until(lambda: gateway.lost("gone") == ["gone None "])
+
+
+def test_what_a_stream_client_sends_afterwards_is_dropped_and_bounded(gateway: GatewayServer) -> None:
+    with gateway.connect() as client:
+        client.send(b"GET /stream?talks HTTP/1.1\r\nhost: a\r\n\r\n")
+        client.read_until(b"\r\n\r\n")
+        _chunks(client, b'{"n":3}\n\n')
+        client.send(b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert gateway.lost("talks") == []
+        try:
+            for _ in range(1000):
+                client.send(b"x" * 65536)
+        except OSError:
+            pass
+        assert client.read_all() == b""
+    _until(lambda: gateway.lost("talks") == ["talks None "])
+
+
+# The process ---------------------------------------------------------------------------------------------------------
+
+
+def test_sigterm_ends_every_kind_of_connection_cleanly(tmp_path: Path) -> None:
+    with gateway_server(tmp_path / "output.txt") as server, server.connect() as socket, server.connect() as stream:
+        socket.upgrade()
+        stream.send(b"GET /stream HTTP/1.1\r\nhost: a\r\n\r\n")
+        stream.read_until(b"\r\n\r\n")
+        with server.connect() as request, server.connect() as plain:
+            plain.upgrade("/plain")
+            request.send(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")
+            server.get("/hello")
+            server.process.send_signal(signal.SIGTERM)
+
+            assert json.loads(socket.frame().payload)["code"] == "restarting"
+            assert socket.frame().close_code == 1012
+            assert plain.frame().close_code == 1012
+            assert b'"code":"restarting"' in _chunks(stream, b"}}\n\n")
+            assert stream.read_all() == b"0\r\n\r\n"
+            assert request.response()[2] == b"done"
+        assert server.process.wait(PATIENCE_S) == 0
+        assert "Traceback" not in server.output
+
+
+def test_listening_sockets_are_bound_to_one_port_and_bound_the_kernels_buffers() -> None:
+    sockets = listen(Settings(host="localhost", port=0))
+    try:
+        assert len({one.getsockname()[1] for one in sockets}) == 1
+        # The kernel doubles what is asked for, to leave room for its own bookkeeping (socket(7)).
+        assert {one.getsockopt(1, 7) for one in sockets} == {SEND_BUFFER_BYTES * 2}
+    finally:
+        for one in sockets:
+            one.close()
+
+
+async def test_uvicorn_still_has_the_private_parts_that_the_gateway_uses() -> None:
+    async def application(scope: object, receive: object, send: object) -> None: ...
+
+    config = uvicorn.Config(application, log_config=None)
+    protocol = HttpToolsProtocol(config, ServerState(), {})
+    protocol.on_message_begin()
+    for name in ("cycle", "flow", "headers", "loop", "parser", "pipeline", "scope", "server_state", "transport", "url"):
+        assert hasattr(protocol, name), name
+    for method in (
+        "_unset_keepalive_if_required",
+        "_should_upgrade",
+        "handle_websocket_upgrade",
+        "on_headers_complete",
+    ):
+        assert callable(getattr(protocol, method)), method
+    assert isinstance(protocol.connections, set)
+    cycle = RequestResponseCycle.__init__.__code__.co_names
+    assert {"chunked_encoding", "disconnected", "keep_alive", "response_complete", "scope"} <= set(cycle)
+    assert isinstance(uvicorn.Server(config)._captured_signals, list)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    """Ask again until it holds; another process tells, so there is no event to await."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
