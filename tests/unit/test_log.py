@@ -16,14 +16,13 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gF
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    root, config = logging.getLogger(), structlog.get_config()
-    handlers, level = root.handlers, root.level
-    uvicorns = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.error", "uvicorn.access")]
-    before = [(logger.handlers, logger.propagate, logger.level) for logger in uvicorns]
+    config = structlog.get_config()
+    loggers = [logging.getLogger(name) for name in (None, "uvicorn", "uvicorn.error", "uvicorn.access")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
     yield
-    root.handlers, root.level = handlers, level
-    for logger, (logger.handlers, logger.propagate, logger.level) in zip(uvicorns, before, strict=True):
-        logger.setLevel(logger.level)
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
     structlog.configure(**config)
 
 
