@@ -22,6 +22,8 @@ SYSTEM_FIELDS = ("id", "account_id", "created_at", "created_by", "updated_at", "
 SYSTEM_ACCOUNT_ID = "00000000-0000-0000-0000-000000000000"
 SYSTEM_ACCOUNT_CODE = "SY0000"
 SYSTEM_ACCOUNT_SLUG = "system"
+MAX_RECORD_BYTES = 512 * 1024
+"""The values of one record as JSON. Above it one event would fill half of a connection's outbox."""
 MAX_SAFE_INTEGER = 2**53 - 1
 """The largest integer every IEEE 754 double, and so every JavaScript client, holds exactly (RFC 8259 §6)."""
 

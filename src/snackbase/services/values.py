@@ -20,13 +20,12 @@ from uuid import UUID
 import msgspec
 
 from snackbase.errors import FieldError, TooLarge, ValidationFailed
-from snackbase.model import MAX_SAFE_INTEGER, SYSTEM_FIELDS, Collection, Field, FieldType
+from snackbase.model import MAX_RECORD_BYTES, MAX_SAFE_INTEGER, SYSTEM_FIELDS, Collection, Field, FieldType
 from snackbase.rules import normal_date, normal_datetime
 
 MAX_TEXT_CHARACTERS = 200_000
 MAX_JSON_BYTES = 256 * 1024
 MAX_JSON_DEPTH = 64
-MAX_RECORD_BYTES = 512 * 1024
 MAX_EMAIL_CHARACTERS = 254
 """RFC 5321 §4.5.3.1.3, less the angle brackets."""
 MAX_URL_CHARACTERS = 2048

@@ -13,13 +13,16 @@ import apsw
 import msgspec
 
 from snackbase.errors import Conflict, FieldError, Forbidden, NotFound, SnackBaseError, TooLarge, ValidationFailed
-from snackbase.model import Collection, Field, OnDelete, Op, Record, rfc3339
+from snackbase.model import MAX_RECORD_BYTES, Collection, Field, OnDelete, Op, Record, rfc3339
 from snackbase.storage.base import MAX_TRANSACTION_CHANGES, Control, Statement, Transaction, Write
 from snackbase.storage.changelog import ChangeLog, Draft, Slot
 from snackbase.storage.codec import encode, size_of, unstorable
 from snackbase.storage.connection import storage_fault
 from snackbase.storage.definitions import Definitions
 from snackbase.storage.statements import Table, Tables
+
+MAX_IMAGE_BYTES = MAX_RECORD_BYTES + 1024
+"""A record as the log holds it: its values, which were checked when they came, and the system fields."""
 
 
 class Row:
@@ -182,12 +185,17 @@ class Application:
     def _set(self, table: Table, before: Record, values: dict[str, Any], bound: list[Any], work: Work) -> Record:
         actor = work.transaction.actor
         where = (before["id"], work.transaction.account_id)
+        system = {"updated_at": work.at, "updated_by": actor}
+        draft = _draft(Op.UPDATE, table, before | values | system)
+        if len(draft.raw) > MAX_IMAGE_BYTES:
+            # Before anything runs: a single update has no savepoint to undo it.
+            raise TooLarge(
+                f"The record would have {len(draft.raw)} bytes as JSON; at most {MAX_RECORD_BYTES} are kept."
+            )
         try:
             self._run(table.update(values), (*bound, work.at, actor, *where))
         except apsw.ConstraintError as error:
             raise violation(error, table.collection) from None
-        system = {"updated_at": work.at, "updated_by": actor}
-        draft = _draft(Op.UPDATE, table, before | values | system)
         draft.prev = {name: before[name] for name in (*values, *system)}
         work.drafts.append(draft)
         return before | values | system
