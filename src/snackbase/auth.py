@@ -299,7 +299,7 @@ class RateLimiter:
     def give_back(self, key: str) -> None:
         """Return the try that `take` used: it was no failure."""
         if self._limit:
-            self._put(key, min(self._limit, self._left(key) + 1))
+            self._put(key, self._left(key) + 1)
 
     def _left(self, key: str) -> float:
         left, at = self._buckets.get(key, (float(self._limit), 0.0))
