@@ -52,7 +52,7 @@ def make_file(path: Path) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def connect(path: Path, *, synchronous: str = "FULL", writer: bool = False, vfs: str | None = None) -> apsw.Connection:
+def connect(path: Path, *, synchronous: str = "FULL", writer: bool = False) -> apsw.Connection:
     """Open one connection. `synchronous`: OFF | NORMAL | FULL | EXTRA.
 
     Raises:
@@ -60,9 +60,7 @@ def connect(path: Path, *, synchronous: str = "FULL", writer: bool = False, vfs:
     """
     if tuple(map(int, apsw.sqlite_lib_version().split("."))) < OLDEST_SQLITE:
         raise ConfigError(f"SQLite {apsw.sqlite_lib_version()} can corrupt WAL databases; 3.51.3 or newer is needed.")
-    connection = apsw.Connection(
-        str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs, statementcachesize=STATEMENT_CACHE
-    )
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENT_CACHE)
     try:
         _set_up(connection, synchronous=synchronous, writer=writer)
     except BaseException as error:
@@ -87,16 +85,18 @@ def _set_up(connection: apsw.Connection, *, synchronous: str, writer: bool) -> N
         pragmas += [f"synchronous={synchronous}", f"journal_size_limit={JOURNAL_LIMIT_BYTES}"]
     else:
         pragmas.append("query_only=1")
+    # The first look at the file: whether it is a database at all.
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}").fetchall()
-    # Last: our own hook or checkpoint calls replace SQLite's, which runs inside whatever COMMIT crosses 1000 pages.
+    # SQLite's own checkpoint runs inside whatever COMMIT crosses 1000 pages; ours runs between groups.
     connection.wal_autocheckpoint(0)
 
 
 def enter_wal(connection: apsw.Connection) -> None:
     """Make the file a WAL database of this program; only after its tables were found to be ours."""
-    connection.execute(f"PRAGMA application_id={APPLICATION_ID}").fetchall()
+    if connection.execute("PRAGMA application_id").fetchall() != [(APPLICATION_ID,)]:
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}").fetchall()
     mode = connection.execute("PRAGMA journal_mode=WAL").fetchall()
     if mode != [("wal",)]:
         raise ConfigError("The database's file system does not support WAL (shared memory); put it on a local disk.")
-    connection.wal_autocheckpoint(0)

@@ -5,6 +5,7 @@ the event loop through one connection that cannot write, ten times cheaper than 
 Every fault of the disk or the file comes out as Unavailable with its own code.
 """
 
+import asyncio
 import json
 import secrets
 import time
@@ -27,6 +28,7 @@ from snackbase.storage.waiting import Waiting
 from snackbase.storage.writer import Item, Writer
 
 _decode = msgspec.json.decode
+HEADS_AT_ONCE = 500
 _EPOCH_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -42,7 +44,7 @@ class SQLiteStore:
         synchronous: OFF | NORMAL | FULL | EXTRA; below FULL a power cut may lose acknowledged writes.
         queue_length, queue_bytes, queue_account_length: how much may wait for the writer, in all and of one account.
         query_timeout_s: deadline of one list. list_threads: lists that run at once.
-        now_us: the wall clock, microseconds since the epoch. vfs: the name of an SQLite VFS, for fault tests.
+        now_us: the wall clock, microseconds since the epoch.
     """
 
     dialect = "sqlite"
@@ -58,10 +60,8 @@ class SQLiteStore:
         query_timeout_s: float = 5.0,
         list_threads: int = 3,
         now_us: Callable[[], int] = wall_clock_us,
-        vfs: str | None = None,
     ) -> None:
         self._path = path
-        self._vfs = vfs
         self.epoch = ""
         self.on_commit: Callable[[Sequence[Change]], None] = lambda _changes: None
         self.on_schema: Callable[[int, tuple[Collection, ...]], None] = lambda _version, _collections: None
@@ -72,7 +72,6 @@ class SQLiteStore:
         self._writer = Writer(
             path,
             synchronous=synchronous,
-            vfs=vfs,
             waiting=waiting,
             now_us=now_us,
             on_commit=lambda changes: self.on_commit(changes),
@@ -145,9 +144,15 @@ class SQLiteStore:
         return Head(rows[0][1], rows[0][2]) if rows else Head(0, 0)
 
     async def heads(self, account_ids: Sequence[str]) -> dict[str, Head]:
-        """Heads of those accounts that exist."""
-        rows = self._read(READ_HEADS, (json.dumps(list(account_ids)),))
-        return {account_id: Head(seq, ts_us) for account_id, seq, ts_us in rows}
+        """Heads of those accounts that exist; thousands are read in slices, the loop turns in between."""
+        found: dict[str, Head] = {}
+        for start in range(0, len(account_ids), HEADS_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            wanted = json.dumps(list(account_ids[start : start + HEADS_AT_ONCE]))
+            rows = self._read(READ_HEADS, (wanted,))
+            found.update({account_id: Head(seq, ts_us) for account_id, seq, ts_us in rows})
+        return found
 
     async def read_changes(self, account_id: str, after: int, limit: int) -> Changes:
         rows = self._read(READ_CHANGES, (account_id, after, limit))
@@ -160,7 +165,7 @@ class SQLiteStore:
         return {**self._writer.stats(), "lists_waiting": self._lists.waiting}
 
     def _connect_reader(self) -> apsw.Connection:
-        return connect(self._path, vfs=self._vfs)
+        return connect(self._path)
 
     def _read(self, sql: str, args: Sequence[Any], collection: Collection | None = None) -> Rows:
         if self._reader is None:

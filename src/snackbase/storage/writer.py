@@ -68,7 +68,6 @@ class Writer:
         path: Path,
         *,
         synchronous: str,
-        vfs: str | None,
         waiting: Waiting[Item],
         now_us: Callable[[], int],
         on_commit: Callable[[Sequence[Change]], None],
@@ -76,7 +75,6 @@ class Writer:
     ) -> None:
         self._path = path
         self._synchronous = synchronous
-        self._vfs = vfs
         self._waiting = waiting
         self._now_us = now_us
         self._on_commit = on_commit
@@ -162,7 +160,7 @@ class Writer:
             self._connection.close()
 
     def _open(self, new_epoch: str) -> None:
-        self._connection = connect(self._path, synchronous=self._synchronous, writer=True, vfs=self._vfs)
+        self._connection = connect(self._path, synchronous=self._synchronous, writer=True)
         self._cursor = self._connection.cursor()
         self._cursor.execute("BEGIN IMMEDIATE")
         try:
@@ -334,7 +332,7 @@ class Writer:
         with contextlib.suppress(apsw.Error):
             self._connection.close(force=True)
         with contextlib.suppress(apsw.Error):
-            self._connection = connect(self._path, synchronous=self._synchronous, writer=True, vfs=self._vfs)
+            self._connection = connect(self._path, synchronous=self._synchronous, writer=True)
             self._cursor = self._connection.cursor()
             self._application = Application(self._cursor, self._log, self._application.definitions)
             self._checkpoints.watch(self._connection)

@@ -1,0 +1,93 @@
+"""The queue before the writer: fair, bounded, never waiting to fill a group."""
+
+import pytest
+
+from snackbase.errors import Unavailable
+from snackbase.storage.waiting import Waiting
+
+
+class Item:
+    def __init__(self, name: str, size: int = 1) -> None:
+        self.name = name
+        self.size = size
+
+
+def queue(*, length: int = 100, size: int = 1000, account_length: int = 50) -> Waiting[Item]:
+    return Waiting(length=length, size=size, account_length=account_length)
+
+
+def names(items: list[Item]) -> str:
+    return " ".join(item.name for item in items)
+
+
+def test_accounts_take_turns_and_each_keeps_its_order() -> None:
+    waiting = queue()
+    for name in ("a1", "a2", "a3", "a4", "b1", "c1", "c2"):
+        waiting.put(name[0], Item(name))
+
+    assert names(waiting.take(most=4, size=100)) == "a1 b1 c1 a2"
+    waiting.put("b", Item("b2"))
+    assert names(waiting.take(most=100, size=100)) == "c2 a3 b2 a4"
+    assert waiting.take(most=4, size=100) == []
+
+
+def test_a_group_ends_once_its_bytes_are_reached_but_holds_at_least_one() -> None:
+    waiting = queue()
+    for size in (10, 50, 900):
+        waiting.put("a", Item(str(size), size))
+
+    assert [names(waiting.take(most=10, size=20)) for _ in range(2)] == ["10 50", "900"]
+    assert (waiting.length, waiting.size) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "account"), [({"length": 3}, "z"), ({"account_length": 3}, "a"), ({"size": 30}, "z")]
+)
+def test_what_does_not_fit_is_refused_at_once(limits: dict[str, int], account: str) -> None:
+    waiting = queue(**limits)
+    for _ in range(3):
+        waiting.put("a", Item("x", 10))
+
+    with pytest.raises(Unavailable) as refused:
+        waiting.put(account, Item("y", 10))
+
+    assert (refused.value.code, refused.value.retry_after_s) == ("overloaded", 1)
+    assert waiting.length == 3
+    waiting.take(most=1, size=1)
+    waiting.put(account, Item("y", 10))
+
+
+def test_an_account_at_its_limit_leaves_room_for_others() -> None:
+    waiting = queue(account_length=1)
+    waiting.put("a", Item("a1"))
+
+    with pytest.raises(Unavailable):
+        waiting.put("a", Item("a2"))
+    waiting.put("b", Item("b1"))
+
+    assert names(waiting.take(most=10, size=10)) == "a1 b1"
+
+
+def test_jobs_come_one_by_one_and_a_closed_queue_gives_out_the_rest() -> None:
+    waiting = queue()
+    ran: list[int] = []
+    waiting.put_job(lambda: ran.append(1))
+    waiting.put("a", Item("a1"))
+    waiting.close()
+
+    with pytest.raises(Unavailable, match="stopping"):
+        waiting.put("a", Item("a2"))
+    with pytest.raises(Unavailable, match="stopping"):
+        waiting.put_job(lambda: None)
+
+    assert waiting.wait(0)
+    job = waiting.take_job()
+    assert job is not None
+    job()
+    assert (ran, waiting.take_job(), waiting.finished) == ([1], None, False)
+    assert names(waiting.take(most=1, size=1)) == "a1"
+    assert waiting.finished
+
+
+def test_waiting_for_nothing_ends_in_time() -> None:
+    assert queue().wait(0) is False
