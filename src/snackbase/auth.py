@@ -327,7 +327,7 @@ def load_secret(settings: Settings) -> bytes:
         return _checked(settings.secret_key.encode("utf-8", "surrogateescape"), "SNACKBASE_SECRET_KEY")
     path = settings.data_dir / "secret"
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _create_secret(path)
         if path.stat().st_mode & 0o077:

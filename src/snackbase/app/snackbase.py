@@ -65,7 +65,6 @@ class SnackBase:
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
         self.hook = Hooks()
         self.announce: Callable[[Started], None] = tell_generated_password
-        self.failure: Exception | None = None
         self._settings = settings
         self._overrides = overrides
         self._graph: Graph | None = None
@@ -167,16 +166,14 @@ class SnackBase:
         log.info("stopped")
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """The ASGI lifespan protocol. A failed start is kept in `failure` for whoever runs the server."""
+        """The ASGI lifespan protocol."""
         await receive()
         try:
             await self.start()
         except (ConfigError, SnackBaseError) as error:
-            self.failure = error
             await send({"type": "lifespan.startup.failed", "message": f"SnackBase cannot start: {error}"})
             return
         except Exception as error:
-            self.failure = error
             log.error("start_failed", exc_info=error)
             await send({"type": "lifespan.startup.failed", "message": ""})
             return

@@ -52,8 +52,8 @@ def _folder(folder: Path) -> Finding:
         return Finding("data folder", None, f"{folder} is not there yet; the first start makes it")
     if not folder.is_dir() or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return Finding("data folder", False, f"{folder} has to be a folder this user may read and write")
-    if folder.stat().st_mode & 0o007:
-        return Finding("data folder", False, f"everybody on this machine may look into {folder}: chmod o= {folder}")
+    if folder.stat().st_mode & 0o022:
+        return Finding("data folder", False, f"others may write into {folder}: chmod go-w {folder}")
     return Finding("data folder", True, str(folder))
 
 

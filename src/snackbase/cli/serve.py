@@ -1,16 +1,18 @@
 """`snackbase serve`: settings, log, sockets, server; and what a newcomer is told at the first start."""
 
+import asyncio
 import importlib
 import shutil
+import socket
 import sys
 from pathlib import Path
 
 import click
+import uvloop
 
 from snackbase import log
 from snackbase.app import SnackBase, Started
-from snackbase.config import ConfigError
-from snackbase.errors import SnackBaseError
+from snackbase.config import ConfigError, Settings
 from snackbase.gateway.uvicorn_ import build_server, listen
 
 FAILED, MISUSED = 1, 2
@@ -21,6 +23,7 @@ def run(reference: str | None, *, host: str | None, port: int | None) -> int:
 
     Raises:
         ConfigError: a setting cannot be used, or `reference` names no application.
+        SnackBaseError: the database cannot be opened.
     """
     app = imported(reference) if reference else SnackBase()
     settings = app.configure(host=host, port=port)
@@ -33,12 +36,15 @@ def run(reference: str | None, *, host: str | None, port: int | None) -> int:
         return FAILED
     settings = app.configure(port=sockets[0].getsockname()[1])
     app.announce = announce
-    build_server(app, settings, drain=app.drain).run(sockets=sockets)
-    if app.failure is not None:
-        known = isinstance(app.failure, ConfigError | SnackBaseError)
-        click.echo(f"snackbase: {app.failure if known else 'the start failed; the log says why'}", err=True)
-        return MISUSED if isinstance(app.failure, ConfigError) else FAILED
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(app, settings, sockets))
     return 0
+
+
+async def _serve(app: SnackBase, settings: Settings, sockets: list[socket.socket]) -> None:
+    # Started here and not by the server's lifespan, so that what is wrong arrives as what it is.
+    await app.start()
+    await build_server(app, settings, drain=app.drain).serve(sockets)
 
 
 def imported(reference: str) -> SnackBase:
