@@ -6,7 +6,8 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -198,3 +199,11 @@ def gateway_server(log: Path) -> Iterator[GatewayServer]:
         yield running
     finally:
         running.stop()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Ask again until it holds; another process tells, so there is no event to await."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)

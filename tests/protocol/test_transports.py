@@ -4,9 +4,8 @@ import json
 import signal
 import subprocess
 import sys
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ from tests.protocol.raw import (
     client_frame,
     gateway_server,
     handshake,
+    until,
 )
 
 LIMIT = 65536
@@ -233,7 +233,7 @@ def test_a_client_that_vanishes_is_reported_once_as_1006(gateway: GatewayServer,
         else:
             client.socket.shutdown(1)
             assert client.read_all() == b""
-    _until(lambda: gateway.lost(name) == [f"{name} 1006 "])
+    until(lambda: gateway.lost(name) == [f"{name} 1006 "])
 
 
 def test_a_message_of_exactly_64_kib_is_taken(client: Raw) -> None:
@@ -381,7 +381,7 @@ def test_a_stream_whose_client_aborts_is_reported_once(gateway: GatewayServer) -
         client.send(b"GET /stream?gone HTTP/1.1\r\nhost: a\r\n\r\n")
         client.read_until(b"\r\n\r\n")
         client.reset()
-    _until(lambda: gateway.lost("gone") == ["gone None "])
+    until(lambda: gateway.lost("gone") == ["gone None "])
 
 
 def test_what_a_stream_client_sends_afterwards_is_dropped_and_bounded(gateway: GatewayServer) -> None:
@@ -397,7 +397,7 @@ def test_what_a_stream_client_sends_afterwards_is_dropped_and_bounded(gateway: G
         except OSError:
             pass
         assert client.read_all() == b""
-    _until(lambda: gateway.lost("talks") == ["talks None "])
+    until(lambda: gateway.lost("talks") == ["talks None "])
 
 
 # The process ---------------------------------------------------------------------------------------------------------
@@ -454,11 +454,3 @@ async def test_uvicorn_still_has_the_private_parts_that_the_gateway_uses() -> No
     cycle = RequestResponseCycle.__init__.__code__.co_names
     assert {"chunked_encoding", "disconnected", "keep_alive", "response_complete", "scope"} <= set(cycle)
     assert isinstance(uvicorn.Server(config)._captured_signals, list)
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    """Ask again until it holds; another process tells, so there is no event to await."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)

@@ -44,16 +44,17 @@ class AsgiLink:
         """Carry messages both ways until either side ends it; then tell the connection, whatever happened."""
         self._writer = asyncio.ensure_future(self._write_all())
         reader = asyncio.ensure_future(self._read_all(receive, connection))
-        tasks = {self._writer, reader}
+        tasks = (self._writer, reader)
+        for task in tasks:
+            task.add_done_callback(_take_note)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._ended = True
             for task in tasks:
                 task.cancel()
-            # A server's own errors on a client that is gone say nothing new: the connection is lost either way.
-            await asyncio.gather(*tasks, return_exceptions=True)
             connection.lost(self._end_code, self._end_reason)
+        await asyncio.wait(tasks)
 
     def write(self, frames: Sequence[bytes]) -> None:
         if not self._ended:
@@ -110,6 +111,12 @@ class AsgiLink:
 
     async def _send_end(self) -> None:
         raise NotImplementedError
+
+
+def _take_note(task: "asyncio.Task[None]") -> None:
+    """A server's own error about a client that is gone says nothing new: the connection is told either way."""
+    if not task.cancelled():
+        task.exception()
 
 
 class AsgiWebSocketLink(AsgiLink):

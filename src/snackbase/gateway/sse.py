@@ -29,7 +29,7 @@ from snackbase.realtime.protocol import ProtocolError, SubscribeRequest
 
 PATH = "/api/v1/realtime/subscribe"
 HEADERS = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 )
