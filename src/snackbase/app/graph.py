@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-from starlette.routing import Router
+from starlette.routing import BaseRoute, Router
 
 from snackbase.auth import Claims, PasswordHasher, Tokens, load_secret
 from snackbase.catalog import Catalog
@@ -21,20 +21,23 @@ from snackbase.gateway.sse import SseEndpoint
 from snackbase.gateway.websocket import WebSocketEndpoint
 from snackbase.hooks import Hooks
 from snackbase.hub import Hub
-from snackbase.metrics import Metrics
+from snackbase.metrics import Counters, Metrics
 from snackbase.model import Principal
 from snackbase.origins import Origins
 from snackbase.realtime.position import Positions
 from snackbase.services.accounts import Accounts
 from snackbase.services.authenticate import Authenticated, Authenticator
+from snackbase.services.collections import Collections
 from snackbase.services.ids import Ids
 from snackbase.services.members import Members, NewSuperadmin
 from snackbase.services.records import Later, Records
 from snackbase.storage.sqlite import SQLiteStore, wall_clock_us
 from snackbase.web.accounts import AccountRoutes
+from snackbase.web.collections import CollectionRoutes
 from snackbase.web.guard import Guard
 from snackbase.web.middleware import Http, not_found
 from snackbase.web.ops import OpsRoutes
+from snackbase.web.records import RecordRoutes
 
 SQLITE = "sqlite:///"
 
@@ -119,8 +122,46 @@ def build(
     """
     settings, store, counters = core.settings, core.store, metrics.counters
     origins = Origins(settings)
-    guard = Guard(core.authenticator, counters)
     positions = Positions(store.epoch)
+    hub, realtime = _realtime(core, hooks, counters, positions, origins, spawn)
+    store.on_commit = hub.deliver
+    store.on_schema = hub.schema_changed
+
+    def fault() -> str | None:
+        return None if store.stats()["healthy"] else "store"
+
+    ops = OpsRoutes(settings=settings, origins=origins, metrics=metrics, fault=fault, draining=stopping)
+    # The router tries one after the other: the busiest come first.
+    routes = [*_rest(core, hooks, counters, positions, origins, later), *realtime, *ops.routes()]
+    _publish(metrics, hub, store)
+    router = Router(routes, redirect_slashes=False, default=not_found)
+    return Graph(core=core, hub=hub, http=Http(router, settings=settings, origins=origins, counters=counters))
+
+
+def _rest(
+    core: Core, hooks: Hooks, counters: Counters, positions: Positions, origins: Origins, later: Later
+) -> list[BaseRoute]:
+    store, catalog = core.store, core.catalog
+    guard = Guard(core.authenticator, counters)
+    new_id = Ids(wall_clock_us, secrets.randbits).new
+    records = Records(store, catalog, hooks, positions, later=later, new_id=new_id, now_us=wall_clock_us)
+    collections = Collections(store, catalog, hooks, later=later, new_id=new_id)
+    return [
+        *RecordRoutes(records, guard.authenticate_or_guest).routes(),
+        *CollectionRoutes(collections, guard.authenticate).routes(),
+        *AccountRoutes(core.accounts, core.members, guard.authenticate, client_address=origins.client_address).routes(),
+    ]
+
+
+def _realtime(
+    core: Core,
+    hooks: Hooks,
+    counters: Counters,
+    positions: Positions,
+    origins: Origins,
+    spawn: Callable[..., object],
+) -> tuple[Hub, list[BaseRoute]]:
+    settings = core.settings
 
     async def authenticate(token: str, account: str | None) -> Authenticated:
         return await core.authenticator.principal(token, account=account)
@@ -128,11 +169,8 @@ def build(
     async def reload(claims: Claims, account_id: str) -> Principal:
         return await core.authenticator.reload(claims, account_id=account_id)
 
-    def fault() -> str | None:
-        return None if store.stats()["healthy"] else "store"
-
     hub = Hub(
-        store=store,
+        store=core.store,
         catalog=core.catalog,
         hooks=hooks,
         positions=positions,
@@ -142,29 +180,9 @@ def build(
         reload=reload,
         spawn=spawn,
     )
-    store.on_commit = hub.deliver
-    store.on_schema = hub.schema_changed
-    records = Records(
-        store,
-        core.catalog,
-        hooks,
-        positions,
-        later=later,
-        new_id=Ids(wall_clock_us, secrets.randbits).new,
-        now_us=wall_clock_us,
-    )
-    routes = [
-        *OpsRoutes(settings=settings, origins=origins, metrics=metrics, fault=fault, draining=stopping).routes(),
-        *WebSocketEndpoint(
-            hub, authenticate=authenticate, origins=origins, settings=settings, counters=counters
-        ).routes(),
-        *SseEndpoint(hub, authenticate=authenticate, origins=origins, settings=settings, counters=counters).routes(),
-        *echo_routes(settings),
-        *AccountRoutes(core.accounts, core.members, guard.authenticate, client_address=origins.client_address).routes(),
-    ]
-    router = Router(routes, redirect_slashes=False, default=not_found)
-    _publish(metrics, hub, store)
-    return Graph(core=core, hub=hub, http=Http(router, settings=settings, origins=origins, counters=counters))
+    websocket = WebSocketEndpoint(hub, authenticate=authenticate, origins=origins, settings=settings, counters=counters)
+    sse = SseEndpoint(hub, authenticate=authenticate, origins=origins, settings=settings, counters=counters)
+    return hub, [*websocket.routes(), *sse.routes(), *echo_routes(settings)]
 
 
 def _publish(metrics: Metrics, hub: Hub, store: SQLiteStore) -> None:
