@@ -33,7 +33,7 @@ _CONNECTION = ("connection_id", "user_id", "account_id", "transport")
 _SUBSCRIPTION = (*_CONNECTION, "collection", "operations", "filter")
 _RECORD = ("record", "data", "collection", "context")
 _COLLECTION = ("collection", "data", "context")
-_AUTH = ("user_id", "account_id", "email", "context")
+_AUTH = ("user_id", "account_id", "email")
 
 EVENTS: Mapping[str, tuple[str, ...]] = {
     "on_realtime_connect": _CONNECTION,
@@ -284,11 +284,11 @@ class Hooks:
         return self._register("on_collection_after_delete", priority, collection)
 
     def on_auth_login(self, priority: int = 0) -> Callable[[F], F]:
-        """A user has logged in: user_id, account_id, email, context."""
+        """A user has logged in: user_id, account_id, email."""
         return self._register("on_auth_login", priority)
 
     def on_auth_register(self, priority: int = 0) -> Callable[[F], F]:
-        """A user has registered: user_id, account_id, email, context."""
+        """A user has registered: user_id, account_id, email."""
         return self._register("on_auth_register", priority)
 
     def on_bootstrap(self, priority: int = 0) -> Callable[[F], F]:

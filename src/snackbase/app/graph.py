@@ -22,7 +22,7 @@ from snackbase.gateway.websocket import WebSocketEndpoint
 from snackbase.hooks import Hooks
 from snackbase.hub import Hub
 from snackbase.metrics import Counters, Metrics
-from snackbase.model import Principal
+from snackbase.model import Principal, User
 from snackbase.origins import Origins
 from snackbase.realtime.position import Positions
 from snackbase.services.accounts import Accounts
@@ -126,6 +126,13 @@ def build(
     hub, realtime = _realtime(core, hooks, counters, positions, origins, spawn)
     store.on_commit = hub.deliver
     store.on_schema = hub.schema_changed
+
+    def entered(event: str, user: User) -> None:
+        if hooks.has(event):
+            values = {"user_id": user.id, "account_id": user.account_id, "email": user.email}
+            later(lambda: hooks.fire(event, refusing=False, **values))
+
+    core.accounts.on_entry = entered
 
     def fault() -> str | None:
         return None if store.stats()["healthy"] else "store"

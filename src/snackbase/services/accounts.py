@@ -64,7 +64,10 @@ class _Stale(Unauthorized):
 
 class Accounts:
     """Args:
-    now: wall clock, seconds since the epoch. monotonic: for the limits on attempts.
+        now: wall clock, seconds since the epoch. monotonic: for the limits on attempts.
+
+    Attributes:
+        on_entry: called after a login or a registration with `on_auth_login` or `on_auth_register` and the user.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Accounts:
         self._settings = settings
         self._now = now
         self._attempts = Attempts(settings.login_attempts_per_minute, now=monotonic)
+        self.on_entry: Callable[[str, User], None] = lambda _event, _user: None
 
     async def register(
         self,
@@ -107,8 +111,11 @@ class Accounts:
         check_password(password, email=email)
         joined = self._settings.single_tenant_account or account
         if joined:
-            return await self._join(joined, email, password, address)
-        return await self._found(email, password, account_name, account_slug, address)
+            login = await self._join(joined, email, password, address)
+        else:
+            login = await self._found(email, password, account_name, account_slug, address)
+        self.on_entry("on_auth_register", login.user)
+        return login
 
     async def login(self, *, email: str, password: str, account: str | None = None, address: str = "") -> Login:
         """Args:
@@ -129,6 +136,7 @@ class Accounts:
             raise _wrong()
         login = await self._open(secret.user, found, secret.password_hash)
         self._attempts.forgive(who, address)
+        self.on_entry("on_auth_login", login.user)
         return login
 
     async def login_without_password(self, *, email: str, account: str) -> Login:
