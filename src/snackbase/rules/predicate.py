@@ -79,7 +79,7 @@ def _has_boolean(array: list[object], boolean: object) -> bool:
 
 
 _GLOBALS: dict[str, object] = {
-    "__builtins__": {"TypeError": TypeError},
+    "__builtins__": {"TypeError": TypeError, "AttributeError": AttributeError},
     "type": type,
     "list": list,
     "folded": folded,
@@ -92,7 +92,8 @@ _GLOBALS: dict[str, object] = {
 @lru_cache(maxsize=1024)
 def _compiled(condition: str, values: int) -> CodeType:
     names = "".join(f", v{number}=None" for number in range(values))
-    source = f"def predicate(r{names}):\n try:\n  return {condition}\n except TypeError:\n  return False\n"
+    body = f" try:\n  return {condition}\n except (TypeError, AttributeError):\n  return False\n"
+    source = f"def predicate(r{names}):\n{body}"
     module = compile(source, "<rule>", "exec")
     return next(constant for constant in module.co_consts if isinstance(constant, CodeType))
 

@@ -190,15 +190,15 @@ class _Parser:
         return tuple(items)
 
     def _operand(self) -> Operand:
-        token = self._advance()
+        token = self.next
+        word = token.word.upper()
+        if token.kind in ("op", "end") or (token.kind == "name" and word in ("AND", "OR", "NOT", "IN", "IS")):
+            raise self.unexpected("a field, a value or '('")
+        self._advance()
         if token.kind in ("text", "number"):
             return Literal(token.value, token.position, token.word)
         if token.kind == "at":
             return _reference(token)
-        word = token.word.upper()
-        if token.kind != "name" or (word in ("AND", "OR", "NOT", "IN", "IS")):
-            self._at -= 1
-            raise self.unexpected("a field, a value or '('")
         if word in _WORDS:
             return Literal(_WORDS[word], token.position, token.word)
         if "." in token.word:
@@ -216,10 +216,9 @@ class _Parser:
         if token.word == "@owns_record":
             expr: Expr = Comparison(FieldRef("created_by", token.position), "=", ClaimRef("id", token.position))
         else:
-            argument = self._advance()
-            if argument.kind != "text":
-                self._at -= 1
+            if self.next.kind != "text":
                 raise self.unexpected("a text in quotes")
+            argument = self._advance()
             literal = Literal(argument.value, argument.position, argument.word)
             if token.word == "@has_role":
                 expr = Comparison(ClaimRef("role", token.position), "=", literal)
@@ -236,7 +235,7 @@ class _Parser:
 
     def _advance(self) -> Token:
         token = self.next
-        self._at = min(self._at + 1, len(self._tokens) - 1)
+        self._at += 1
         return token
 
     def _skip(self, sign: str) -> bool:
