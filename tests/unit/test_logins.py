@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from snackbase.auth import Claims, PasswordHasher
@@ -15,7 +17,9 @@ from snackbase.errors import (
     ValidationFailed,
 )
 from snackbase.model import SYSTEM_ACCOUNT_ID, Principal, User
+from snackbase.services import accounts as accounts_module
 from snackbase.services.accounts import Login
+from snackbase.services.authenticate import present
 from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
 
 
@@ -77,6 +81,24 @@ async def test_a_refresh_token_of_an_ended_login_is_revoked_and_harms_no_other_l
     first = await world.found()
     second = await world.login("acme", "ada@example.com")
     await world.accounts.logout(await world.principal(first))
+    with pytest.raises(Unauthorized) as caught:
+        await world.accounts.refresh(first.refresh_token)
+    assert caught.value.code == "token_revoked"
+    assert await world.refused(second) == ""
+
+
+async def test_a_refresh_that_meets_a_logout_is_no_reuse(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await world.found()
+    second = await world.login("acme", "ada@example.com")
+    principal = await world.principal(first)
+
+    async def logging_out(*arguments: Any) -> Any:
+        presence = await present(*arguments)
+        monkeypatch.setattr(accounts_module, "present", present)
+        await world.accounts.logout(principal)
+        return presence
+
+    monkeypatch.setattr(accounts_module, "present", logging_out)
     with pytest.raises(Unauthorized) as caught:
         await world.accounts.refresh(first.refresh_token)
     assert caught.value.code == "token_revoked"
@@ -163,6 +185,16 @@ async def test_the_old_password_has_to_be_right_and_the_new_one_good(world: Worl
     assert await world.controls() == []
 
 
+async def test_of_two_changes_of_a_password_at_once_one_holds(world: World) -> None:
+    principal = await world.principal(await world.found())
+    outcomes = await asyncio.gather(
+        *(world.accounts.change_password(principal, old=PASSWORD, new=f"new password {number}") for number in range(2)),
+        return_exceptions=True,
+    )
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", "ValidationFailed"]
+    await world.login("acme", "ada@example.com", f"new password {outcomes.index(None)}")
+
+
 async def test_guessing_the_old_password_is_limited_like_a_login(tmp_path: Path, hasher: PasswordHasher) -> None:
     world = await open_world(tmp_path, hasher, login_attempts_per_minute=2)
     principal = await world.principal(await world.found())
@@ -243,6 +275,15 @@ async def test_a_token_whose_user_is_nowhere_is_refused(world: World) -> None:
     with pytest.raises(Unauthorized) as caught:
         await world.authenticator.principal(stranger)
     assert caught.value.code == "user_disabled"
+
+
+async def test_a_token_that_names_another_account_than_its_users_is_refused(world: World) -> None:
+    login = await world.found()
+    other = await world.found("Other", "eve@example.com")
+    moved = msgspec.structs.replace(login.user, account_id=other.account.id)
+    token = world.tokens.issue_access(moved, world.tokens.verify_access(login.token).session_id)
+    with pytest.raises(Unauthorized):
+        await world.authenticator.principal(token)
 
 
 async def test_a_login_of_one_user_does_not_carry_another(world: World) -> None:

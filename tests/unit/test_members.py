@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from snackbase.auth import PasswordHasher
@@ -15,6 +16,8 @@ from snackbase.errors import (
     ValidationFailed,
 )
 from snackbase.model import SYSTEM_ACCOUNT_ID, Op, Principal
+from snackbase.storage import system
+from snackbase.storage.base import Transaction
 from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
 
 
@@ -171,6 +174,21 @@ async def test_a_change_that_changes_nothing_is_not_announced(world: World) -> N
     assert await world.controls() == []
 
 
+async def test_a_change_of_what_was_read_before_another_change_is_refused(world: World) -> None:
+    """Else a new name or group, decided on the old row, would enable again what somebody disabled meanwhile."""
+    bob = (await world.member(await world.found())).user
+    acme = await world.members.account(SYSTEM, "acme")
+    await world.members.update_user(SYSTEM, bob.id, is_active=False)
+    await world.members.update_account(SYSTEM, "acme", is_active=False)
+    for stale in (
+        system.update_user(bob, msgspec.structs.replace(bob, groups=("staff",)), at=bob.created_at, error=None),
+        system.update_account(acme, msgspec.structs.replace(acme, name="Other")),
+    ):
+        with pytest.raises(Conflict) as caught:
+            await world.store.write(Transaction(account_id=acme.id, statements=(stale,)))
+        assert caught.value.code == "changed_meanwhile"
+
+
 async def test_a_password_set_by_an_admin_ends_all_logins(world: World) -> None:
     login = await world.found()
     bob = await world.member(login)
@@ -217,7 +235,7 @@ async def test_the_settings_name_the_first_superadmin(tmp_path: Path, hasher: Pa
 
 
 async def test_of_processes_that_start_at_once_one_makes_the_superadmin(tmp_path: Path, hasher: PasswordHasher) -> None:
-    worlds = [await open_world(tmp_path, hasher) for _ in range(3)]
+    worlds = [await open_world(tmp_path, hasher, superadmin_email=f"root{number}@example.com") for number in range(3)]
     made = await asyncio.gather(*(world.members.bootstrap_superadmin() for world in worlds for _ in range(2)))
     assert len([new for new in made if new is not None]) == 1
     assert await worlds[0].store.fetch("SELECT count(*) FROM _users") == [(1,)]
