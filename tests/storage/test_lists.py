@@ -141,6 +141,16 @@ async def test_a_query_over_its_deadline_ends_and_the_next_one_works(open_store:
     assert store.stats()["lists_waiting"] == 0
 
 
+async def test_records_are_counted_for_one_account_and_for_all(store: Store) -> None:
+    posts, _ = await numbered(store, 3)
+    other = await account(store, "other")
+    await created(store, posts, account_id=other)
+
+    counts = [await store.count(posts, account_id) for account_id in (None, SYSTEM, other, "nobody")]
+
+    assert counts == [4, 3, 1, 0]
+
+
 async def test_the_default_order_of_a_list_needs_no_sorting(store: Store) -> None:
     posts, _ = await numbered(store, 1)
 

@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from snackbase.errors import Conflict, NotFound, Unavailable
-from snackbase.model import Change, Collection, Head, Op, Record, rfc3339
+from snackbase.errors import Conflict, NotFound, Unavailable, ValidationFailed
+from snackbase.model import Account, Change, Collection, Head, Op, Record, rfc3339
+from snackbase.storage import system
 from snackbase.storage.base import Committed, Control, Statement, Store, Transaction, Write
 from tests.storage.support import (
+    NOW,
     SYSTEM,
     account,
     altered,
@@ -22,6 +24,7 @@ from tests.storage.support import (
     deleting,
     head_of,
     ids_in,
+    new_id,
     replayed,
     text,
     updating,
@@ -234,6 +237,41 @@ async def test_an_exception_in_a_rule_reaches_its_caller_and_nobody_else(store: 
 
     assert isinstance(done[1], ZeroDivisionError)
     assert [change.data["title"] for change in await whole_log(store)] == ["x", "a", "b"]
+
+
+async def test_a_control_row_that_cannot_be_stored_fails_alone(store: Store) -> None:
+    posts = await collection(store, "posts", text("title"))
+
+    def control(subject: str, actor: str) -> Transaction:
+        return Transaction(account_id=SYSTEM, actor=actor, controls=(Control(what="user_rights", subject=subject),))
+
+    done = await asyncio.gather(
+        created(store, posts, title="a"),
+        store.write(control("\ud800", "x")),
+        store.write(control("x", "\ud800")),
+        created(store, posts, title="b"),
+        return_exceptions=True,
+    )
+
+    assert [type(outcome) for outcome in done] == [dict, ValidationFailed, ValidationFailed, dict]
+    assert [change.data["title"] for change in await whole_log(store)] == ["a", "b"]
+
+
+async def test_an_account_whose_founding_failed_leaves_nothing_behind_for_the_next(store: Store) -> None:
+    posts = await collection(store, "posts", text("slug", unique=True))
+    acme = Account(id=new_id(), account_code="", slug="acme", name="Acme", created_at=NOW, updated_at=NOW)
+    founding = system.insert_account(acme, error=Conflict("taken"))
+    pair = (creating(posts, {"slug": "x"}), creating(posts, {"slug": "x"}))
+    with pytest.raises(Conflict):
+        await store.write(Transaction(account_id=acme.id, statements=(founding,), writes=pair))
+
+    other = await account(store, "other")
+    await created(store, posts, account_id=other, slug="x")
+    done = await store.write(Transaction(account_id=acme.id, statements=(founding,), writes=pair[:1]))
+
+    assert done.head.seq == 1
+    assert [change.record_id for change in await whole_log(store, acme.id)] == [pair[0].record_id]
+    assert len(await whole_log(store, other)) == 1
 
 
 class Gate:

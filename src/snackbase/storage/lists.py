@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 
@@ -19,6 +19,8 @@ from snackbase.model import Head
 from snackbase.storage.base import Page, Query
 from snackbase.storage.schema import quoted
 from snackbase.storage.statements import READ_HEAD, Table
+
+T = TypeVar("T")
 
 PROGRESS_STEPS = 20_000
 """Instructions of SQLite's machine between two looks at the clock: well under a millisecond."""
@@ -82,14 +84,22 @@ class Lists:
         Raises:
             Unavailable: `query_timeout`, or `overloaded` when too many lists wait. apsw.Error: a fault.
         """
+        select = Select(query, table)
+        return await self._call(lambda cursor: _page(cursor, query, table, select))
+
+    async def count(self, table: Table, account_id: str | None) -> int:
+        """How many records the table holds, of one account or of all. Raises as `run` does."""
+        where, args = ("", ()) if account_id is None else (" WHERE account_id = ?", (account_id,))
+        sql = f"SELECT count(*) FROM {table.name}{where}"  # noqa: S608 - quoted
+        return await self._call(lambda cursor: _number(cursor.execute(sql, args).fetchall()))
+
+    async def _call(self, work: Callable[[apsw.Cursor], T]) -> T:
         if self.waiting >= MOST_WAITING:
             raise Unavailable("Too many lists are waiting.", code="overloaded", retry_after_s=1)
-        select, deadline = Select(query, table), Deadline(self._timeout_s)
+        deadline = Deadline(self._timeout_s)
         self.waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._read, query, table, select, deadline
-            )
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, work, deadline)
         finally:
             deadline.given_up = True
             self.waiting -= 1
@@ -99,36 +109,39 @@ class Lists:
         while self._idle:
             self._idle.pop().close()
 
-    def _read(self, query: Query, table: Table, select: Select, deadline: Deadline) -> Page:
+    def _read(self, work: Callable[[apsw.Cursor], T], deadline: Deadline) -> T:
+        """On a thread of the pool: one read transaction on a connection of its own."""
         late = Unavailable("The query took too long.", code="query_timeout", retry_after_s=1)
         if deadline.passed():
             raise late
         connection = self._idle.pop() if self._idle else self._open_reader()
         try:
             connection.set_progress_handler(deadline.passed, PROGRESS_STEPS)
-            try:
-                return self._page(connection.cursor(), query, table, select)
-            except apsw.InterruptError:
-                raise late from None
-            finally:
-                connection.set_progress_handler(None)
+            cursor = connection.cursor()
+            cursor.execute("BEGIN")
+            return work(cursor)
+        except apsw.InterruptError:
+            raise late from None
         finally:
+            connection.set_progress_handler(None)
             with contextlib.suppress(apsw.Error):
                 if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                    connection.execute("COMMIT")
             self._idle.append(connection)
 
-    def _page(self, cursor: apsw.Cursor, query: Query, table: Table, select: Select) -> Page:
-        cursor.execute("BEGIN")
-        heads: list[Any] = cursor.execute(READ_HEAD, (query.account_id,)).fetchall()
-        rows: list[Any] = cursor.execute(select.items, select.args).fetchall()
-        total: int | None = None
-        if query.total:
-            if len(rows) < query.limit and (rows or not query.skip):
-                total = query.skip + len(rows)
-            else:
-                counted: list[Any] = cursor.execute(select.count, select.count_args).fetchall()
-                total = counted[0][0]
-        cursor.execute("COMMIT")
-        head = Head(heads[0][1], heads[0][2]) if heads else Head(0, 0)
-        return Page(items=tuple(map(table.codec.record, rows)), total=total, head=head)
+
+def _number(rows: list[Any]) -> int:
+    return int(rows[0][0])
+
+
+def _page(cursor: apsw.Cursor, query: Query, table: Table, select: Select) -> Page:
+    heads: list[Any] = cursor.execute(READ_HEAD, (query.account_id,)).fetchall()
+    rows: list[Any] = cursor.execute(select.items, select.args).fetchall()
+    total: int | None = None
+    if query.total:
+        if len(rows) < query.limit and (rows or not query.skip):
+            total = query.skip + len(rows)
+        else:
+            total = _number(cursor.execute(select.count, select.count_args).fetchall())
+    head = Head(heads[0][1], heads[0][2]) if heads else Head(0, 0)
+    return Page(items=tuple(map(table.codec.record, rows)), total=total, head=head)

@@ -139,6 +139,12 @@ class SQLiteStore:
         except (UnicodeError, OverflowError) as error:
             raise unstorable(error) from None
 
+    async def count(self, collection: Collection, account_id: str | None = None) -> int:
+        try:
+            return await self._lists.count(self._tables.of(collection), account_id)
+        except apsw.Error as error:
+            raise self._answer(error, collection) from error
+
     async def head(self, account_id: str) -> Head:
         rows = self._read(READ_HEAD, (account_id,))
         return Head(rows[0][1], rows[0][2]) if rows else Head(0, 0)
