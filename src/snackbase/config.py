@@ -5,7 +5,7 @@ compares. An unknown `SNACKBASE_*` name is an error that suggests the nearest on
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -141,16 +141,23 @@ def load(environ: Mapping[str, str], *, dotenv: Path | None = None, **overrides:
         if not name.startswith(PREFIX):
             continue
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{name} is not a setting{hint}")
+            raise _unknown(name, known)
         values[known[name].name] = text
+    fields = {info.name for info in known.values()}
+    for name in overrides.keys() - fields:
+        raise _unknown(name, fields)
     values.update({name: value for name, value in overrides.items() if value is not None})
     settings: dict[str, object] = {}
     for info in msgspec.structs.fields(Settings):
         if info.name in values:
             settings[info.name] = _convert(info, values[info.name])
     return Settings(**settings)  # type: ignore[arg-type]  # each value was converted to its field's type above
+
+
+def _unknown(name: str, known: Iterable[str]) -> ConfigError:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return ConfigError(f"{name} is not a setting{hint}")
 
 
 def _convert(info: msgspec.structs.FieldInfo, value: object) -> object:

@@ -69,6 +69,13 @@ def test_an_unknown_setting_is_an_error_that_suggests_the_nearest(name: str, hin
     assert str(error.value) == f"{name} is not a setting{hint}"
 
 
+def test_an_unknown_override_is_an_error_that_suggests_the_nearest() -> None:
+    with pytest.raises(ConfigError) as error:
+        load({}, cors_origin="*")
+
+    assert str(error.value) == "cors_origin is not a setting; did you mean cors_origins?"
+
+
 def test_names_of_other_programs_are_left_alone() -> None:
     assert load({"PORT": "1", "snackbase_port": "2", "XSNACKBASE_PORT": "3"}).port == 8000
 

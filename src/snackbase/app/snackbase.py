@@ -54,8 +54,11 @@ class SnackBase:
     """The application.
 
     Args:
-        settings: used as they are, instead of the environment and `.env`.
-        overrides: single settings by name, over the environment: `SnackBase(realtime_heartbeat_seconds=5)`.
+        settings: used instead of the environment and `.env`.
+        overrides: single settings by name, over all others: `SnackBase(realtime_heartbeat_seconds=5)`.
+
+    Raises:
+        ConfigError: an override that is no setting, or cannot be used.
 
     Attributes:
         hook: decorators for your own code (contract §9).
@@ -65,8 +68,10 @@ class SnackBase:
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
         self.hook = Hooks()
         self.announce: Callable[[Started], None] = tell_generated_password
-        self._settings = settings
+        load({}, **overrides)  # a wrong name or value is told where it stands, not at the start
+        self._given = settings
         self._overrides = overrides
+        self._settings: Settings | None = None
         self._graph: Graph | None = None
         self._tasks = Tasks()
         self._starting = asyncio.Lock()
@@ -86,11 +91,10 @@ class SnackBase:
         if self._graph is not None:
             raise RuntimeError("settings cannot change while the application runs")
         self._overrides.update({name: value for name, value in overrides.items() if value is not None})
-        if self._settings is None:
+        if self._given is None:
             self._settings = load(os.environ, dotenv=Path(".env"), **self._overrides)
-        elif self._overrides:
-            given = msgspec.structs.asdict(self._settings)
-            self._settings = load({}, **{**given, **self._overrides})
+        else:
+            self._settings = load({}, **{**msgspec.structs.asdict(self._given), **self._overrides})
         return self._settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
