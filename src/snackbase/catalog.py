@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from snackbase.model import Collection, Field, FieldType, Principal, Record, Rules
-from snackbase.rules import Auth, Kind, Rule, check, parse
+from snackbase.rules import Auth, Kind, Predicate, Rule, check, parse, predicate
 
 Purpose = Literal["list", "view"]
 Operation = Literal["list", "view", "create", "update", "delete"]
@@ -19,6 +19,7 @@ OPERATIONS: tuple[Operation, ...] = ("list", "view", "create", "update", "delete
 RULES_WITH_DATA = frozenset({"create", "update"})
 """The operations whose rule may ask for `@request.data` (contract §7)."""
 MOST_KEPT_FILTERS = 128
+MOST_KEPT_PREDICATES = 1024
 
 _KINDS = {
     FieldType.NUMBER: Kind.NUMBER,
@@ -78,7 +79,7 @@ class Definition:
         list_fields, view_fields: what members may read, `id` included; None = every field.
     """
 
-    __slots__ = ("_filters", "_rules", "collection", "kinds", "list_fields", "view_fields")
+    __slots__ = ("_filters", "_judges", "_rules", "collection", "kinds", "list_fields", "view_fields")
 
     def __init__(self, collection: Collection) -> None:
         self.collection = collection
@@ -90,10 +91,28 @@ class Definition:
             for operation in OPERATIONS
         }
         self._filters: dict[tuple[str, frozenset[str] | None], Rule] = {}
+        self._judges: dict[tuple[str, Auth], Predicate] = {}
 
     def rule(self, operation: Operation) -> Rule | None:
         """The compiled rule; None = locked, superadmins only."""
         return self._rules[operation]
+
+    def judge(self, operation: Operation, auth: Auth) -> Predicate | None:
+        """The rule as a predicate for one principal, kept for their next request; None = locked.
+
+        Raises:
+            ValueError: the rule asks for `@request.data`, which is another one with every request.
+        """
+        rule = self._rules[operation]
+        if rule is None:
+            return None
+        key = (operation, auth)
+        judge = self._judges.get(key)
+        if judge is None:
+            if len(self._judges) >= MOST_KEPT_PREDICATES:
+                self._judges.clear()
+            judge = self._judges[key] = predicate(rule, auth)
+        return judge
 
     def filter(self, text: str, readable: Names[str] | None) -> Rule:
         """A filter somebody asks for, over the fields they may read (None = all).

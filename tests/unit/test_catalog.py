@@ -115,6 +115,21 @@ def test_a_superadmin_reads_every_field_and_others_what_is_listed_with_the_id() 
     assert definition.readable(MEMBER, "list") == frozenset({"id", "title"})
 
 
+def test_a_rule_is_bound_to_a_principal_once_and_not_kept_without_bound() -> None:
+    definition = Definition(POSTS)
+    judge = definition.judge("update", auth_of(MEMBER))
+    assert judge is not None
+    assert judge is definition.judge("update", auth_of(MEMBER))
+    assert judge({"created_by": USER})
+    other = definition.judge("update", auth_of(msgspec.structs.replace(MEMBER, actor_id=ACCOUNT)))
+    assert other is not None
+    assert not other({"created_by": USER})
+    assert definition.judge("delete", auth_of(MEMBER)) is None
+    for number in range(5000):
+        definition.judge("update", auth_of(msgspec.structs.replace(MEMBER, actor_id=str(number))))
+    assert len(definition._judges) <= 1024
+
+
 def test_a_projection_keeps_the_records_own_order() -> None:
     record = {"id": "1", "title": "a", "views": 2}
     assert project(record, None) is record

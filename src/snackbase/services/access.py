@@ -47,7 +47,9 @@ class Access:
     def judge(self, operation: Operation, data: Mapping[str, Any] | None = None) -> Predicate | None:
         """`rule` as a predicate over a record. Raises as `rule`."""
         rule = self.rule(operation, data)
-        return None if rule is None else predicate(rule, self.auth, data or {})
+        if rule is None:
+            return None
+        return predicate(rule, self.auth, data or {}) if rule.uses_data else self.definition.judge(operation, self.auth)
 
     def visible(self) -> Predicate | None:
         """Whether a record may be read by itself; None = always. In dev mode always, so that refusals say why."""
@@ -56,8 +58,7 @@ class Access:
         return self._viewing()
 
     def _viewing(self) -> Predicate:
-        rule = self.definition.rule("view")
-        return _never if rule is None else predicate(rule, self.auth)
+        return self.definition.judge("view", self.auth) or _never
 
     def shown(self, record: Record) -> Record:
         """A written record as its writer may read it: who may not view it learns its id and no more."""

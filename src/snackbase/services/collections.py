@@ -147,6 +147,8 @@ class Collections:
 
     async def count(self, collection: Collection) -> int:
         """How many records it has, in all accounts; 0 when it is gone."""
+        # The read holds the event loop: a page of many collections lets others in between.
+        await asyncio.sleep(0)
         async with self._changing:
             if self._catalog.by_id(collection.id) is None:
                 return 0
