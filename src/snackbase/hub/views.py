@@ -89,12 +89,15 @@ def _view(
     readable = definition.readable(principal, "list")
     fields = _fields(definition, request, readable, every=every)
     rule = None if principal.superadmin else definition.rule("list")
-    asked = [one for one in (rule, _filter(definition, request, readable, every=every)) if one is not None]
+    wanted = _filter(definition, request, readable, every=every)
+    asked = [one for one in (rule, wanted) if one is not None]
     parts = [part for part in conjuncts(conjunction(asked)) if part.text != _SAME_ACCOUNT.text]
     judging = [part for part in parts if part.fields]
     subscription.claims |= {claim for part in parts for claim in part.claims}
     collection = definition.collection
-    if not all(constant(part, auth) for part in parts if not part.fields):
+    # Under `*` one collection that hides a field the filter names must not keep the others from being followed.
+    hidden = wanted is not None and readable is not None and not wanted.fields <= readable
+    if hidden or not all(constant(part, auth) for part in parts if not part.fields):
         return View(
             collection_id=collection.id,
             collection=collection.name,
@@ -135,16 +138,11 @@ def _filter(
 ) -> Rule | None:
     if not request.filter:
         return None
-    allowed = _system_only(readable) if every else readable
+    allowed = frozenset(SYSTEM_FIELDS) if every else readable
     try:
         return definition.filter(request.filter, allowed)
     except RuleError as error:
         raise ProtocolError("invalid_filter", str(error), collection=request.collection) from None
-
-
-def _system_only(readable: frozenset[str] | None) -> frozenset[str]:
-    names = frozenset(SYSTEM_FIELDS)
-    return names if readable is None else names & readable
 
 
 def _fields(
@@ -154,7 +152,7 @@ def _fields(
     asked = protocol.field_names(request.fields)
     if asked is None and readable is None:
         return None
-    allowed = _system_only(readable) if every and asked is not None else readable
+    allowed = frozenset(SYSTEM_FIELDS) if every else readable
     for name in asked or ():
         if name not in definition.kinds or (allowed is not None and name not in allowed):
             raise ProtocolError(
