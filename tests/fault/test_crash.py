@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 
 import snackbase
 from snackbase.model import Head
@@ -62,6 +63,7 @@ async def check(store: SQLiteStore, accounts: list[str], acknowledged: Acknowled
     return rows
 
 
+@pytest.mark.slow
 async def test_ten_kills_lose_no_acknowledged_write_and_reuse_no_number(tmp_path: Path) -> None:
     file = tmp_path / "data" / "snackbase.db"
     chance = random.Random(20261123)

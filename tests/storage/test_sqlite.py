@@ -17,6 +17,7 @@ from snackbase.storage.base import Query, Statement, Transaction
 from snackbase.storage.sqlite import SQLiteStore
 from tests.storage.support import (
     SYSTEM,
+    account,
     altered,
     announcements_arrive,
     collection,
@@ -75,6 +76,18 @@ async def test_the_epoch_is_random_and_stays_with_the_file(open_store: OpenStore
     assert (len(epoch), epoch.isalnum()) == (6, True)
     assert elsewhere.epoch == epoch != other.epoch
     await elsewhere.close()
+
+
+async def test_several_processes_may_open_a_new_folder_at_once(file: Path) -> None:
+    stores = [SQLiteStore(file) for _ in range(4)]
+
+    await asyncio.gather(*(store.open() for store in stores))
+    await asyncio.gather(*(account(store, f"account-{number}") for number, store in enumerate(stores)))
+
+    assert len({store.epoch for store in stores}) == 1
+    for store in stores:
+        assert len(await store.fetch("SELECT 1 FROM _accounts")) == 5
+        await store.close()
 
 
 async def test_the_default_is_to_survive_a_power_cut(open_store: OpenStore) -> None:

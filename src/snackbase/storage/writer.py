@@ -184,10 +184,15 @@ class Writer:
         if self.healthy:
             self._checkpoints.idle(self._connection)
             return
-        with contextlib.suppress(GroupLost):
+        try:
             self._begin()
             self._guard("INSERT OR REPLACE INTO _meta(key, value) VALUES ('probe', ?)", (str(self._now_us()),))
             self._commit()
+        except GroupLost:
+            pass
+        except Exception:
+            # Counted as a fault; whoever writes next meets the same and is told. The thread lives on.
+            self._give_up()
         if self._announcements:
             self._deliver([])
 
