@@ -1,9 +1,11 @@
 """Texts that are refused, and where and why; texts that are read, and as what (contract section 7)."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from snackbase.rules import MAX_DEPTH, MAX_LIST, MAX_NODES, MAX_TEXT, RESERVED_WORDS, RuleError, parse
-from tests.unit.rules.support import rule
+from tests.unit.rules.support import MEMBER, judged, rule
 
 
 @pytest.mark.parametrize(
@@ -204,3 +206,20 @@ def test_the_words_no_field_can_be_reached_by_are_named() -> None:
         with pytest.raises(RuleError):
             parse(f"{word} = {word} = 'x'")
     assert {"and", "or", "not", "in", "is", "null", "true", "false"} == RESERVED_WORDS
+
+
+_WORDS = ["title", "views", "done", "members", "a.b", "'x'", '"y%"', "1", "-2.5", "null", "true", "not", "in", "is"]
+_WORDS += ["and", "||", "&&", "!", "(", ")", ",", "=", "!=", "<", ">=", "~", "!~", "@request.auth.id", "@has_role("]
+_WORDS += ["@request.auth.groups", "@request.data.x", "@owns_record()", "'", "\\", "\n", "=="]
+
+
+@given(st.one_of(st.lists(st.sampled_from(_WORDS), max_size=12).map(" ".join), st.text(max_size=40)))
+def test_any_text_is_a_rule_or_a_rule_error_with_a_place_in_the_text(text: str) -> None:
+    try:
+        read = rule(text)
+    except RuleError as error:
+        assert 0 <= error.position <= len(text) and len(error.word) <= 40
+        assert error.message.startswith(f"position {error.position}: ") and "\n" not in error.message
+        assert text[error.position :].startswith(error.word) or error.word == "created_by"
+    else:
+        judged(read, {"title": "x", "views": 1, "done": True, "members": ["x", 1]}, MEMBER)
