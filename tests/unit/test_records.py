@@ -1,154 +1,31 @@
-"""The write path over a real store: rules, refusals, hooks, batches, lists. Nobody here is served over HTTP."""
+"""The write path over a real store: values, accounts, rules, batches, what the store refuses."""
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from snackbase.catalog import Catalog
 from snackbase.errors import (
-    BadRequest,
     Conflict,
     Forbidden,
     NotFound,
-    SnackBaseError,
     TooLarge,
     Unauthorized,
     ValidationFailed,
 )
-from snackbase.hooks import HookAbort, Hooks
 from snackbase.model import (
-    MEMBERS_RULE,
-    SYSTEM_ACCOUNT_ID,
-    Account,
-    Change,
-    Collection,
     Field,
     FieldType,
     OnDelete,
     Op,
-    Principal,
     Rules,
 )
 from snackbase.realtime.position import Positions
 from snackbase.services.ids import Ids
 from snackbase.services.listing import ListRequest
-from snackbase.services.preparation import Context, Edit
-from snackbase.services.records import Records
-from snackbase.storage import system
-from snackbase.storage.base import SchemaChange, Transaction
-from snackbase.storage.sqlite import SQLiteStore, wall_clock_us
-
-TIME = "2026-01-17T12:34:56.789Z"
-ANN = "aaaaaaaa-0000-4000-8000-000000000001"
-BOB = "bbbbbbbb-0000-4000-8000-000000000002"
-GHOST = "99999999-9999-4999-8999-999999999999"
-MEMBERS = Rules(
-    list_rule=MEMBERS_RULE,
-    view_rule=MEMBERS_RULE,
-    create_rule=MEMBERS_RULE,
-    update_rule=MEMBERS_RULE,
-    delete_rule=MEMBERS_RULE,
-)
-TITLE = Field(name="title", required=True)
-VIEWS = Field(name="views", type=FieldType.NUMBER, default=0)
-
-
-class World:
-    """A store with two accounts, and a records service whose after-hooks are run by hand."""
-
-    def __init__(self, store: SQLiteStore) -> None:
-        self.store = store
-        self.catalog = Catalog()
-        self.hooks = Hooks(timeout_s=5)
-        self.later: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        self.changes: list[Change] = []
-        self.accounts: dict[str, str] = {}
-
-    async def open(self) -> None:
-        await self.store.open()
-        self.store.on_schema = self.catalog.replace
-        self.store.on_commit = self._committed
-        self.catalog.replace(*await self.store.collections())
-        self.records = self.service()
-        for slug in ("acme", "other"):
-            self.accounts[slug] = await self._account(slug)
-
-    def service(self, *, explain: bool = False) -> Records:
-        return Records(
-            self.store,
-            self.catalog,
-            self.hooks,
-            Positions(self.store.epoch),
-            later=self.later.append,
-            new_id=Ids(wall_clock_us, secrets.randbits).new,
-            now_us=wall_clock_us,
-            explain=explain,
-        )
-
-    def _committed(self, changes: Sequence[Change]) -> None:
-        self.changes.extend(changes)
-
-    async def _account(self, slug: str) -> str:
-        made = Account(id=self.new_id(), account_code="", slug=slug, name=slug, created_at=TIME, updated_at=TIME)
-        statement = system.insert_account(made, error=ValueError("taken"))
-        await self.store.write(Transaction(account_id=made.id, statements=(statement,)))
-        return made.id
-
-    def new_id(self) -> str:
-        return Ids(wall_clock_us, secrets.randbits).new()
-
-    def user(self, actor: str = ANN, account: str = "acme", **more: Any) -> Principal:
-        words = {"kind": "user", "email": "ann@example.org", "role": "user"} | more
-        return Principal(account_id=self.accounts[account], actor_id=actor, **words)
-
-    def guest(self, account: str = "acme") -> Principal:
-        return Principal(kind="guest", account_id=self.accounts[account])
-
-    def root(self, account: str | None = "acme") -> Principal:
-        account_id = SYSTEM_ACCOUNT_ID if account is None else self.accounts[account]
-        return Principal(kind="user", account_id=account_id, actor_id=GHOST, superadmin=True)
-
-    async def collection(self, name: str, *fields: Field, rules: Rules = MEMBERS, **more: Any) -> Collection:
-        wanted = Collection(
-            id=self.new_id(),
-            name=name,
-            table="",
-            fields=fields,
-            rules=rules,
-            created_at=TIME,
-            updated_at=TIME,
-            **more,
-        )
-        made = await self.store.alter(SchemaChange(before=None, after=wanted))
-        assert made is not None
-        await asyncio.sleep(0)
-        return made
-
-    async def run_later(self) -> None:
-        for work in self.later:
-            await work()
-        self.later.clear()
-
-    async def log(self, account: str = "acme") -> list[Change]:
-        return await self.store.read_changes(self.accounts[account], 0, 10_000)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(SQLiteStore(tmp_path / "data" / "snackbase.db"))
-    await made.open()
-    yield made
-    await made.store.close()
-
-
-def rules(**changed: str | None) -> Rules:
-    return msgspec.structs.replace(MEMBERS, **changed)
-
+from snackbase.services.preparation import Edit
+from snackbase.storage.base import SchemaChange
+from tests.support.world import ANN, BOB, GHOST, TITLE, VIEWS, World, rules
 
 # Writing -----------------------------------------------------------------------------------------------------------
 
@@ -402,119 +279,6 @@ async def test_an_unknown_collection_is_not_found(world: World) -> None:
         assert caught.value.code == "collection_not_found"
 
 
-# Fields ------------------------------------------------------------------------------------------------------------
-
-
-async def test_lists_and_single_reads_show_their_own_fields(world: World) -> None:
-    await world.collection("posts", TITLE, VIEWS, list_fields=("title",), view_fields=("views",))
-    written = await world.records.create(world.user(), "posts", {"title": "a", "views": 3})
-    record_id = written.records[0]["id"]
-    assert written.records[0] == {"id": record_id, "views": 3}
-    assert await world.records.get(world.user(), "posts", record_id) == {"id": record_id, "views": 3}
-    listing = await world.records.list(world.user(), "posts", ListRequest())
-    assert listing.items == ({"id": record_id, "title": "a"},)
-    assert "created_at" in await world.records.get(world.root(), "posts", record_id)
-
-
-async def test_asking_for_some_fields_gives_these_and_the_id(world: World) -> None:
-    await world.collection("posts", TITLE, VIEWS)
-    record = (await world.records.create(world.user(), "posts", {"title": "a"})).records[0]
-    listing = await world.records.list(world.user(), "posts", ListRequest(fields="title, created_by"))
-    assert listing.items == ({"id": record["id"], "title": "a", "created_by": ANN},)
-    one = await world.records.get(world.user(), "posts", record["id"], fields="views")
-    assert one == {"id": record["id"], "views": 0}
-    assert await world.records.get(world.user(), "posts", record["id"], fields="*") == record
-
-
-@pytest.mark.parametrize(
-    ("asked", "code"),
-    [
-        ({"fields": "salary"}, "invalid_fields"),
-        ({"sort": "salary"}, "invalid_sort"),
-        ({"filter": "salary > 1"}, "invalid_filter"),
-    ],
-)
-async def test_a_field_one_may_not_read_is_refused_like_one_that_is_not_there(
-    world: World, asked: dict[str, Any], code: str
-) -> None:
-    salary = Field(name="salary", type=FieldType.NUMBER)
-    await world.collection("staff", TITLE, salary, list_fields=("title",))
-    answers: list[str] = []
-    for request in (asked, {key: text.replace("salary", "wealth") for key, text in asked.items()}):
-        with pytest.raises(BadRequest) as caught:
-            await world.records.list(world.user(), "staff", ListRequest(**request))
-        assert caught.value.code == code
-        assert caught.value.details[0].code == "unknown_field"
-        answers.append(caught.value.message.replace("salary", "wealth"))
-    assert answers[0] == answers[1]
-    await world.records.list(world.root(), "staff", ListRequest(**asked))
-
-
-# Lists -------------------------------------------------------------------------------------------------------------
-
-
-async def _titles(world: World, **asked: Any) -> list[str]:
-    listing = await world.records.list(world.user(), "posts", ListRequest(**asked))
-    return [item["title"] for item in listing.items]
-
-
-async def test_a_list_is_sorted_filtered_and_cut_into_pages(world: World) -> None:
-    await world.collection("posts", TITLE, VIEWS)
-    for title, views in (("a", 1), ("b", 3), ("c", 2), ("d", 2)):
-        await world.records.create(world.user(), "posts", {"title": title, "views": views})
-    assert await _titles(world) == ["d", "c", "b", "a"]
-    assert await _titles(world, sort="-views,+title") == ["b", "c", "d", "a"]
-    assert await _titles(world, sort="-views, title") == ["b", "c", "d", "a"]
-    assert await _titles(world, sort="views,-id") == ["a", "d", "c", "b"]
-    assert await _titles(world, filter="views >= 2", sort="title") == ["b", "c", "d"]
-    assert await _titles(world, sort="title", skip=1, limit=2) == ["b", "c"]
-
-
-async def test_a_total_is_counted_only_when_asked_for(world: World) -> None:
-    await world.collection("posts", TITLE)
-    await world.records.create_many(world.user(), "posts", [{"title": str(number)} for number in range(40)])
-    counted = await world.records.list(world.user(), "posts", ListRequest())
-    assert (counted.total, len(counted.items)) == (40, 30)
-    quick = await world.records.list(world.user(), "posts", ListRequest(total=False))
-    assert (quick.total, len(quick.items)) == (None, 30)
-
-
-async def test_the_list_rule_and_the_filter_must_both_be_true(world: World) -> None:
-    await world.collection("posts", TITLE, VIEWS, rules=rules(list_rule="@owns_record() || title = 'open'"))
-    for actor, title in ((ANN, "mine"), (BOB, "open"), (BOB, "closed")):
-        await world.records.create(world.user(actor), "posts", {"title": title})
-    assert sorted(await _titles(world)) == ["mine", "open"]
-    assert await _titles(world, filter="title = 'closed' || title = 'mine'") == ["mine"]
-
-
-@pytest.mark.parametrize(
-    ("asked", "code"),
-    [
-        ({"limit": 0}, "invalid_limit"),
-        ({"limit": 101}, "invalid_limit"),
-        ({"skip": -1}, "invalid_skip"),
-        ({"skip": 10**12}, "invalid_skip"),
-        ({"sort": "nothing"}, "invalid_sort"),
-        ({"sort": "a,b,c,d,e,f"}, "invalid_sort"),
-        ({"sort": "tags"}, "invalid_sort"),
-        ({"sort": "--title"}, "invalid_sort"),
-        ({"filter": "title ="}, "invalid_filter"),
-        ({"filter": "title = 1"}, "invalid_filter"),
-        ({"filter": "x" * 5000}, "invalid_filter"),
-        ({"filter": "@request.data.title = 'a'"}, "invalid_filter"),
-        ({"fields": "nothing"}, "invalid_fields"),
-    ],
-)
-async def test_a_list_that_cannot_be_is_refused_naming_the_parameter(
-    world: World, asked: dict[str, Any], code: str
-) -> None:
-    await world.collection("posts", TITLE, Field(name="tags", type=FieldType.JSON))
-    with pytest.raises(BadRequest) as caught:
-        await world.records.list(world.user(), "posts", ListRequest(**asked))
-    assert caught.value.code == code
-    assert caught.value.details[0].field == next(iter(asked))
-
-
 # Batches -----------------------------------------------------------------------------------------------------------
 
 
@@ -597,150 +361,6 @@ async def test_a_record_that_grows_over_the_limit_by_patches_is_too_large(world:
     with pytest.raises(TooLarge):
         for number in range(4):
             await world.records.update(world.user(), "posts", record["id"], {f"f{number}": "x" * 150_000})
-
-
-# Hooks -------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_before_hook_changes_the_data_and_what_it_makes_is_validated_again(world: World) -> None:
-    await world.collection("posts", TITLE, VIEWS)
-
-    @world.hooks.on_record_before_create(collection="posts")
-    async def clean(data: dict[str, Any], context: Context) -> None:
-        data["title"] = data["title"].strip() or None
-        assert context.user_id == ANN
-
-    record = (await world.records.create(world.user(), "posts", {"title": " a "})).records[0]
-    assert record["title"] == "a"
-    with pytest.raises(ValidationFailed) as caught:
-        await world.records.create(world.user(), "posts", {"title": "  "})
-    assert caught.value.details[0].code == "required"
-
-
-async def test_a_before_hook_may_fill_a_required_field(world: World) -> None:
-    await world.collection("posts", TITLE, Field(name="slug", required=True))
-
-    @world.hooks.on_record_before_create()
-    def fill(data: dict[str, Any]) -> None:
-        data["slug"] = data["title"].lower()
-
-    assert (await world.records.create(world.user(), "posts", {"title": "A"})).records[0]["slug"] == "a"
-
-
-async def test_a_hook_that_fails_over_a_missing_field_leaves_a_validation_error_not_a_500(world: World) -> None:
-    await world.collection("posts", TITLE)
-
-    @world.hooks.on_record_before_create()
-    async def clean(data: dict[str, Any]) -> None:
-        data["title"] = data["title"].strip()
-
-    with pytest.raises(ValidationFailed):
-        await world.records.create(world.user(), "posts", {})
-    with pytest.raises(ValidationFailed):
-        await world.records.create(world.user(), "posts", {"title": 5})
-
-
-async def test_a_before_hook_that_fails_writes_nothing(world: World) -> None:
-    await world.collection("posts", TITLE)
-
-    @world.hooks.on_record_before_create()
-    async def broken() -> None:
-        raise RuntimeError("broken")
-
-    with pytest.raises(SnackBaseError) as caught:
-        await world.records.create(world.user(), "posts", {"title": "a"})
-    assert caught.value.code == "hook_failed"
-    assert await world.log() == []
-
-
-async def test_before_hooks_refuse_every_kind_of_write_with_their_code(world: World) -> None:
-    await world.collection("posts", TITLE)
-    record = (await world.records.create(world.user(), "posts", {"title": "a"})).records[0]
-    asked = []
-
-    def refuse(record: dict[str, Any]) -> None:
-        asked.append(record["title"])
-        raise HookAbort("Not today.", "closed")
-
-    world.hooks.on_record_before_create()(refuse)
-    world.hooks.on_record_before_update()(refuse)
-    world.hooks.on_record_before_delete()(refuse)
-    for attempt in (
-        world.records.create(world.user(), "posts", {"title": "new"}),
-        world.records.update(world.user(), "posts", record["id"], {"title": "b"}),
-        world.records.delete(world.user(), "posts", record["id"]),
-        world.records.create_many(world.user(), "posts", [{"title": "many"}]),
-    ):
-        with pytest.raises(HookAbort) as caught:
-            await attempt
-        assert caught.value.code == "closed"
-    assert asked == ["new", "a", "a", "many"]
-    assert len(await world.log()) == 1
-
-
-async def test_a_hook_does_not_run_for_a_write_that_is_not_allowed(world: World) -> None:
-    await world.collection("posts", TITLE, rules=rules(update_rule="@owns_record()", delete_rule="@owns_record()"))
-    record = (await world.records.create(world.user(), "posts", {"title": "a"})).records[0]
-    ran = []
-    world.hooks.on_record_before_update()(lambda: ran.append("update"))
-    world.hooks.on_record_before_delete()(lambda: ran.append("delete"))
-    for attempt in (
-        world.records.update(world.user(BOB), "posts", record["id"], {"title": "b"}),
-        world.records.delete(world.user(BOB), "posts", record["id"]),
-    ):
-        with pytest.raises(Forbidden):
-            await attempt
-    with pytest.raises(NotFound):
-        await world.records.delete(world.user(), "posts", GHOST)
-    assert ran == []
-
-
-async def test_after_hooks_run_behind_the_answer_with_copies(world: World) -> None:
-    await world.collection("posts", TITLE, VIEWS)
-    told: list[tuple[str, str, dict[str, Any]]] = []
-
-    @world.hooks.on_record_after_create()
-    async def created(record: dict[str, Any], data: dict[str, Any]) -> None:
-        told.append(("create", record["title"], data))
-        record.clear()
-
-    @world.hooks.on_record_after_update(collection="posts")
-    async def updated(record: dict[str, Any], data: dict[str, Any]) -> None:
-        told.append(("update", record["title"], data))
-
-    @world.hooks.on_record_after_delete()
-    async def deleted(record: dict[str, Any], collection: str) -> None:
-        told.append(("delete", record["title"], {"collection": collection}))
-
-    user = world.user()
-    record = (await world.records.create(user, "posts", {"title": "a"})).records[0]
-    assert told == []
-    await world.records.update(user, "posts", record["id"], {"title": "b"})
-    await world.records.delete(user, "posts", record["id"])
-    await world.run_later()
-    assert told == [
-        ("create", "a", {"title": "a", "views": 0}),
-        ("update", "b", {"title": "b"}),
-        ("delete", "b", {"collection": "posts"}),
-    ]
-    assert world.changes[0].data["title"] == "a"
-
-
-async def test_after_hooks_hear_of_cascades(world: World) -> None:
-    await world.collection("rooms", TITLE)
-    room = Field(name="room", type=FieldType.REFERENCE, collection="rooms", on_delete=OnDelete.CASCADE)
-    await world.collection("messages", room)
-    told = []
-
-    @world.hooks.on_record_after_delete()
-    async def deleted(collection: str) -> None:
-        told.append(collection)
-
-    made = (await world.records.create(world.user(), "rooms", {"title": "r"})).records[0]
-    await world.records.create(world.user(), "messages", {"room": made["id"]})
-    await world.records.delete(world.user(), "rooms", made["id"])
-    await world.run_later()
-    assert sorted(told) == ["messages", "rooms"]
 
 
 # Schema changes meanwhile ------------------------------------------------------------------------------------------
