@@ -8,6 +8,7 @@ Source: RFC 6454 (origins), RFC 9110 §7.2 (Host).
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
@@ -91,6 +92,8 @@ class Origins:
         return _is_loopback(self.client_address(scope))
 
     def _from_proxy(self, scope: Mapping[str, Any]) -> bool:
+        if not self._proxies:
+            return False
         address = _address(_peer(scope))
         return address is not None and self._trusted(address)
 
@@ -154,6 +157,7 @@ def _configured_network(text: str) -> Network:
         ) from None
 
 
+@lru_cache(maxsize=4096)
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """One hop: an address, with or without a port; `::ffff:1.2.3.4` is 1.2.3.4."""
     text = text.strip()

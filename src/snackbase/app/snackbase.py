@@ -5,7 +5,7 @@ that does not pass the lifespan on makes it start with the first request; then n
 process, which the store survives as it survives a crash.
 
 Order of a stop: not ready any more -> the server stops listening -> realtime connections are ended in batches
-(`drain`) -> requests under way are answered -> `on_terminate` -> background tasks -> store.
+(`drain`) -> requests under way are answered -> after-hooks -> `on_terminate` -> background tasks -> store.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from snackbase.config import ConfigError, Settings, load
 from snackbase.errors import GOING_AWAY, RESTARTING, SnackBaseError, Unavailable
 from snackbase.hooks import Hooks
 from snackbase.log import configure_structlog, mask_foreign_loggers
-from snackbase.metrics import Metrics
+from snackbase.metrics import Counters, Metrics
 from snackbase.services.members import NewSuperadmin
 
 log = structlog.get_logger("snackbase.app")
@@ -74,6 +74,7 @@ class SnackBase:
         self._settings: Settings | None = None
         self._graph: Graph | None = None
         self._tasks = Tasks()
+        self._after_hooks = AfterHooks(Counters())
         self._starting = asyncio.Lock()
         self._stopping = False
 
@@ -126,6 +127,7 @@ class SnackBase:
             self.hook.configure(
                 timeout_s=settings.hook_timeout_seconds, threads=settings.hook_threads, counters=metrics.counters
             )
+            self._after_hooks = after_hooks = AfterHooks(metrics.counters)
             core = await open_core(settings)
             try:
                 await core.load()
@@ -135,7 +137,7 @@ class SnackBase:
                     hooks=self.hook,
                     metrics=metrics,
                     spawn=self._tasks.spawn,
-                    later=AfterHooks(self._tasks, metrics.counters),
+                    later=after_hooks,
                     stopping=lambda: self._stopping,
                 )
                 await self.hook.fire("on_bootstrap", refusing=False, app=self)
@@ -163,6 +165,7 @@ class SnackBase:
             return
         await self.drain()
         self._graph = None
+        await self._after_hooks.finish(self.settings.hook_timeout_seconds)
         await self.hook.fire("on_terminate", refusing=False, app=self)
         self.hook.close()
         await self._tasks.cancel()

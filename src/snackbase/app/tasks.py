@@ -29,6 +29,14 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
+    def __len__(self) -> int:
+        return len(self._running)
+
+    async def wait(self, within_s: float) -> None:
+        """Wait until all have ended, at most so long."""
+        if self._running:
+            await asyncio.wait(tuple(self._running), timeout=within_s)
+
     async def cancel(self) -> None:
         """Cancel what still runs and wait for its end."""
         tasks = tuple(self._running)
@@ -45,26 +53,26 @@ class Tasks:
 class AfterHooks:
     """Runs after-hooks behind the answer, at most `most` at once; what is over is dropped, counted and logged."""
 
-    def __init__(self, tasks: Tasks, counters: Counters, *, most: int = MOST_AFTER_HOOKS) -> None:
-        self._tasks = tasks
+    def __init__(self, counters: Counters, *, most: int = MOST_AFTER_HOOKS) -> None:
+        self._tasks = Tasks()
         self._counters = counters
         self._most = most
-        self._running = 0
         self._dropping = False
 
     def __call__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        if self._running >= self._most:
+        if len(self._tasks) >= self._most:
             self._counters.hooks_dropped += 1
             if not self._dropping:
-                log.error("after_hooks_dropped", running=self._running, hint="an after hook is too slow")
+                log.error("after_hooks_dropped", running=self._most, hint="an after hook is too slow")
             self._dropping = True
             return
         self._dropping = False
-        self._running += 1
-        self._tasks.spawn(work(), name="after-hooks").add_done_callback(self._done)
+        self._tasks.spawn(work(), name="after-hooks")
 
-    def _done(self, task: "asyncio.Task[Any]") -> None:
-        self._running -= 1
+    async def finish(self, within_s: float) -> None:
+        """Let those that run come to their end, then cut off the others."""
+        await self._tasks.wait(within_s)
+        await self._tasks.cancel()
 
 
 async def probe_lag(histogram: Histogram) -> None:

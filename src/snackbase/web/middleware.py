@@ -31,7 +31,7 @@ from snackbase.errors import (
     error_body,
 )
 from snackbase.metrics import Counters, add
-from snackbase.origins import Origins, header
+from snackbase.origins import Origins
 from snackbase.web.http import json_response
 
 log = structlog.get_logger("snackbase.http")
@@ -88,9 +88,14 @@ class _Exchange:
         self._received = 0
         self._body_complete = False
         self._status = 0
-        given = header(scope, b"x-request-id")
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = self._header(b"x-request-id")
         self._request_id = given if given and _SANE_REQUEST_ID.match(given) else secrets.token_hex(12)
-        self._cors = header(scope, b"origin") is not None and http._origins.allows(scope)
+        self._cors = b"origin" in self._headers and http._origins.allows(scope)
+
+    def _header(self, name: bytes) -> str | None:
+        value = self._headers.get(name)
+        return None if value is None else value.decode("latin-1")
 
     async def run(self) -> None:
         """Answer, whatever happens, and account for it."""
@@ -108,9 +113,9 @@ class _Exchange:
 
     async def _answered_preflight(self) -> bool:
         """A cross-origin preflight never reaches a route (Fetch standard, CORS-preflight fetch)."""
-        if self._scope["method"] != "OPTIONS" or header(self._scope, b"access-control-request-method") is None:
+        if self._scope["method"] != "OPTIONS" or self._header(b"access-control-request-method") is None:
             return False
-        if header(self._scope, b"origin") is not None and not self._cors:
+        if self._header(b"origin") is not None and not self._cors:
             raise Forbidden("This origin may not call here; the server's log says what to set.", code="origin_refused")
         headers = {
             "Access-Control-Allow-Methods": METHODS,
@@ -121,7 +126,7 @@ class _Exchange:
         return True
 
     def _check_length(self) -> None:
-        declared = header(self._scope, b"content-length")
+        declared = self._header(b"content-length")
         if declared and declared.isdecimal() and int(declared[:20]) > self._http._max_body_bytes:
             raise self._too_large()
 
@@ -158,8 +163,7 @@ class _Exchange:
         # Also without an Origin: a cache must not hand the answer for one page to another.
         headers.append((b"vary", b"Origin"))
         if self._cors:
-            origin = header(self._scope, b"origin") or ""
-            headers.append((b"access-control-allow-origin", origin.encode("latin-1")))
+            headers.append((b"access-control-allow-origin", self._headers[b"origin"]))
             headers.append((b"access-control-allow-credentials", b"true"))
             headers.append((b"access-control-expose-headers", EXPOSED_HEADERS.encode("ascii")))
         return headers
@@ -208,12 +212,12 @@ class _Exchange:
         return ", ".join(sorted(methods))
 
     def _has_no_body(self) -> bool:
-        length = header(self._scope, b"content-length")
-        return header(self._scope, b"transfer-encoding") is None and (length is None or length == "0")
+        length = self._header(b"content-length")
+        return self._header(b"transfer-encoding") is None and (length is None or length == "0")
 
     async def _discard_body(self) -> None:
         """Read on for a while: closing with unread bytes resets the connection before the client sees the answer."""
-        if header(self._scope, b"expect") is not None:
+        if self._header(b"expect") is not None:
             return
         discarded = 0
         try:

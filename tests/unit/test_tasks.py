@@ -1,0 +1,87 @@
+"""Background tasks: none fails in silence, none is left behind, after-hooks are bounded."""
+
+import asyncio
+
+from structlog.testing import capture_logs
+
+from snackbase.app.tasks import AfterHooks, Tasks, probe_lag
+from snackbase.metrics import Counters
+
+
+async def test_what_a_task_raises_is_logged_with_its_name() -> None:
+    tasks = Tasks()
+
+    async def fails() -> None:
+        raise LookupError("a bug")
+
+    with capture_logs() as lines:
+        task = tasks.spawn(fails(), name="head-poll")
+        await asyncio.wait({task})
+        await asyncio.sleep(0)
+
+    assert [(line["event"], line["task"]) for line in lines] == [("task_failed", "head-poll")]
+    assert len(tasks) == 0
+
+
+async def test_cancelling_ends_every_task_before_it_returns() -> None:
+    tasks, ended = Tasks(), []
+
+    async def waits(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(name)
+
+    for name in "ab":
+        tasks.spawn(waits(name), name=name)
+    await asyncio.sleep(0)
+    with capture_logs() as lines:
+        await tasks.cancel()
+
+    assert (sorted(ended), lines) == (["a", "b"], [])
+
+
+async def test_after_hooks_that_are_too_many_are_dropped_counted_and_told_once() -> None:
+    counters, gate, ran = Counters(), asyncio.Event(), []
+    later = AfterHooks(counters, most=2)
+
+    async def work() -> None:
+        await gate.wait()
+        ran.append(1)
+
+    with capture_logs() as lines:
+        for _ in range(5):
+            later(work)
+    gate.set()
+    await later.finish(30)
+
+    assert (len(ran), counters.hooks_dropped) == (2, 3)
+    assert [line["event"] for line in lines] == ["after_hooks_dropped"]
+
+
+async def test_a_stop_lets_after_hooks_end_but_not_for_ever() -> None:
+    later, ended = AfterHooks(Counters()), []
+
+    async def quick() -> None:
+        await asyncio.sleep(0)
+        ended.append("quick")
+
+    async def endless() -> None:
+        await asyncio.Event().wait()
+
+    later(quick)
+    later(endless)
+    await later.finish(0.05)
+
+    assert ended == ["quick"]
+
+
+async def test_the_lag_probe_observes_every_pause() -> None:
+    counters = Counters()
+    probe = asyncio.create_task(probe_lag(counters.loop_lag))
+    while not sum(counters.loop_lag.counts):  # noqa: ASYNC110  # plain numbers tell nobody when they change
+        await asyncio.sleep(0.05)
+    probe.cancel()
+
+    assert counters.loop_lag.total >= 0
