@@ -203,8 +203,10 @@ async def test_joined_messages_leave_as_one_asgi_message_each_and_in_order() -> 
     link.write([b"".join(link.wire.message(b'"%d"' % number) for number in range(3)), link.wire.message(b'"3"')])
     link.close(SLOW_CONSUMER)
     link.write([link.wire.message(b'"late"')])
+    assert link.buffered() == len('"0"\n') * 4
     await link.serve(client.receive, owner)
 
+    assert link.buffered() == 0
     assert [message.get("text") for message in client.got[:-1]] == ['"0"', '"1"', '"2"', '"3"']
     assert client.got[-1] == {"type": "websocket.close", "code": 4003, "reason": "slow_consumer"}
     assert owner.ends == [(4003, "slow_consumer")]

@@ -13,7 +13,8 @@ import uvloop
 from snackbase import log
 from snackbase.app import SnackBase, Started
 from snackbase.config import ConfigError, Settings
-from snackbase.gateway.uvicorn_ import build_server, listen
+from snackbase.gateway.sockets import listen
+from snackbase.gateway.uvicorn_ import build_server
 
 FAILED, MISUSED = 1, 2
 

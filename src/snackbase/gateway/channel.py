@@ -24,6 +24,9 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 MAX_INBOX_BYTES = 1 << 20
 """Messages the application has not asked for yet; above, reading pauses."""
 
+MESSAGE_BYTES = 100
+"""What keeping a message costs besides its payload; empty ones count too."""
+
 INTERNAL_ERROR, NORMAL = 1011, 1000
 
 
@@ -123,7 +126,7 @@ class Channel:
 
     def _keep(self, payload: bytes, *, binary: bool) -> None:
         self._inbox.append((payload, binary))
-        self._inbox_bytes += len(payload)
+        self._inbox_bytes += len(payload) + MESSAGE_BYTES
         if self._inbox_bytes > MAX_INBOX_BYTES and self._link is not None:
             self._link.pause_reading()
         self._wake.set()
@@ -141,7 +144,7 @@ class Channel:
             code, reason = self._lost or (ABNORMAL, "")
             return {"type": "websocket.disconnect", "code": code, "reason": reason}
         payload, binary = self._inbox.popleft()
-        self._inbox_bytes -= len(payload)
+        self._inbox_bytes -= len(payload) + MESSAGE_BYTES
         if self._inbox_bytes <= MAX_INBOX_BYTES and self._link is not None:
             self._link.resume_reading()
         if binary:

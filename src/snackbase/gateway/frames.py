@@ -270,8 +270,7 @@ def _read_close(payload: bytes) -> Close | Violation:
     """Source: RFC 6455 §5.5.1, §7.4."""
     if not payload:
         return Close(None)
-    if len(payload) == 1:
-        return Violation(PROTOCOL_ERROR, "close code cut off")
+    # Of a single byte it comes out below every allowed code.
     code = int.from_bytes(payload[:2], "big")
     if code not in CODES_ON_THE_WIRE and not 3000 <= code <= 4999:
         return Violation(PROTOCOL_ERROR, "close code not allowed")

@@ -331,6 +331,8 @@ class WebSocketLink(TransportLink):
             self._end_code, self._end_reason = code, reason
             if self._transport.can_write_eof():
                 self._transport.write_eof()
+            else:
+                self._transport.close()
         self._tell_lost()
 
     def _send_close(self, code: int | None, reason: str) -> None:

@@ -17,11 +17,10 @@ from snackbase.config import Settings
 from snackbase.errors import OVERLOADED, BadRequest, Closing, Forbidden, NotFound, SnackBaseError, Unauthorized
 from snackbase.gateway.asgi import AsgiSseLink
 from snackbase.gateway.link import EXTENSION, StreamHandover
-from snackbase.gateway.websocket import Authenticate
+from snackbase.gateway.websocket import Authenticate, retry_ms
 from snackbase.gateway.wire import SSE_BARE
 from snackbase.hooks import HookAbort
 from snackbase.hub import Authenticated, Connection, Hub, Opening, Refused
-from snackbase.hub.hub import retry_after_ms
 from snackbase.metrics import Counters, add
 from snackbase.origins import Origins
 from snackbase.realtime import protocol
@@ -127,12 +126,12 @@ class SseEndpoint:
             # 45xx: coming back changes nothing until the app acts, so the browser may as well stop.
             if not refused.closing.retry:
                 raise refused.error from None
-            await self._end(stream, refused.closing)
+            await self._end(stream, refused.error, refused.closing)
         except SnackBaseError as error:
             self._count(error)
             if error.status != 503:
                 raise
-            await self._end(stream, OVERLOADED)
+            await self._end(stream, error, OVERLOADED)
 
     async def _serve(self, stream: "_Stream", scope: Scope) -> None:
         headers, query = Headers(scope=scope), QueryParams(scope["query_string"])
@@ -193,11 +192,11 @@ class SseEndpoint:
                 raise
             self._hub.refuse_subscription(connection, request, ProtocolError(refusal.code, refusal.message))
 
-    async def _end(self, stream: "_Stream", closing: Closing) -> None:
+    async def _end(self, stream: "_Stream", error: SnackBaseError, closing: Closing) -> None:
         """200, the reason, and the end: an EventSource comes back after `retry:`."""
-        retry_ms = retry_after_ms(closing, self._hub.size)
-        last = protocol.closing(closing, retry_ms)
-        retry = SSE_BARE.retry(max(retry_ms, reconnection_ms(self._hub.size)))
+        after_ms = retry_ms(error, closing, self._hub.size)
+        last = protocol.closing(closing, after_ms)
+        retry = SSE_BARE.retry(max(after_ms, reconnection_ms(self._hub.size)))
         await stream.whole(retry + SSE_BARE.message(last))
 
     def _count(self, error: SnackBaseError) -> None:

@@ -10,6 +10,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from math import ceil
+from time import monotonic
 from typing import Any, ClassVar, Self, cast
 
 import httptools
@@ -25,6 +26,7 @@ from snackbase.gateway import handshake
 from snackbase.gateway.channel import Channel
 from snackbase.gateway.frames import FrameParser
 from snackbase.gateway.link import EXTENSION, Receiver, SseLink, WebSocketLink
+from snackbase.gateway.sockets import BACKLOG, limit_unacknowledged
 from snackbase.gateway.wire import SSE, SSE_BARE, SseWire
 
 log = logging.getLogger("snackbase.gateway")
@@ -36,10 +38,6 @@ MAX_HEAD_BYTES = 65536
 MAX_HEADERS = 100
 KEEP_ALIVE_S = 75
 """Longer than common proxies keep an idle upstream connection (60 s), so that it is they who close it."""
-BACKLOG = 4096
-SEND_BUFFER_BYTES = 131072
-"""SO_SNDBUF of every accepted socket. Left alone the kernel takes 3.7 MB a stalled reader (measured) before anybody
-here can tell that it is stalled."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,8 +150,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _upgrade(self, early: bytes) -> None:
-        if self.scope.get("http_version") != "1.1":
-            self._refuse(BadRequest("A WebSocket opens with HTTP/1.1."))
+        if self.scope.get("http_version") != "1.1" or not self._idle:
+            self._refuse(BadRequest("A WebSocket opens with HTTP/1.1, and behind no other request."))
             return
         self.handle_websocket_upgrade()
         if early:
@@ -204,7 +202,7 @@ class _StreamHandover:
         cycle.scope.pop("extensions", None)
         protocol.parser = None  # type: ignore[assignment]  # as uvicorn does; its callbacks hold the protocol
         transport.set_protocol(link)
-        _limit_unacknowledged(transport, protocol.limits.unacknowledged_s)
+        limit_unacknowledged(transport, protocol.limits.unacknowledged_s)
         return link
 
 
@@ -328,16 +326,25 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        began = monotonic()
         for server in self.servers:
             server.close()
         if self._drain is not None:
-            draining = asyncio.ensure_future(self._drain())
-            while not draining.done() and not self.force_exit:
-                await asyncio.wait({draining}, timeout=0.1)
-            draining.cancel()
+            await self._drained(asyncio.ensure_future(self._drain()))
+        if self.config.timeout_graceful_shutdown is not None:
+            left = self.config.timeout_graceful_shutdown - (monotonic() - began)
+            self.config.timeout_graceful_shutdown = max(1, ceil(left))
         await super().shutdown(sockets)
         # Otherwise uvicorn raises the signal again when it is done, and a clean stop would look like a crash.
         self._captured_signals.clear()
+
+    async def _drained(self, draining: "asyncio.Future[None]") -> None:
+        while not draining.done() and not self.force_exit:
+            await asyncio.wait({draining}, timeout=0.1)
+        if not draining.done():
+            draining.cancel()
+        elif (error := draining.exception()) is not None:
+            log.error("Draining failed; the connections are closed without it", exc_info=error)
 
 
 def protocols(settings: Settings) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
@@ -376,42 +383,5 @@ def build_server(app: Asgi, settings: Settings, *, drain: Callable[[], Awaitable
     return Server(config, drain)
 
 
-def listen(settings: Settings, *, send_buffer_bytes: int = SEND_BUFFER_BYTES) -> list[socket.socket]:
-    """Sockets bound to the settings' host and port (0: the kernel chooses; the same for every address of the host).
-
-    Raises:
-        OSError: the address is not ours, or taken.
-    """
-    sockets: list[socket.socket] = []
-    port = settings.port
-    found = socket.getaddrinfo(settings.host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    for family, kind, proto, _, address in dict.fromkeys(found):
-        listener = socket.socket(family, kind, proto)
-        sockets.append(listener)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        # Accepted sockets inherit it.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
-        try:
-            listener.bind((address[0], port, *address[2:]))
-        except OSError:
-            for opened in sockets:
-                opened.close()
-            raise
-        port = listener.getsockname()[1]
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    return sockets
-
-
 def _head_too_large() -> HeadTooLarge:
     return HeadTooLarge(f"The request's head is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} headers.")
-
-
-def _limit_unacknowledged(transport: asyncio.Transport, seconds: float) -> None:
-    """Have the kernel end a connection whose peer acknowledges nothing (TCP(7), TCP_USER_TIMEOUT; Linux only)."""
-    sock = transport.get_extra_info("socket")
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
-    if option is not None and sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))

@@ -182,7 +182,7 @@ class WebSocketEndpoint:
             await deny(send, error)
             return
         reason = Closing(closing.code, closing.close_code, error.message)
-        last = protocol.closing(reason, retry_after_ms(closing, self._hub.size))
+        last = protocol.closing(reason, retry_ms(error, closing, self._hub.size))
         await send({"type": "websocket.accept", "subprotocol": choice.selected, "headers": []})
         await send({"type": "websocket.send", "text": last.decode()})
         await send({"type": "websocket.close", "code": closing.close_code, "reason": closing.code})
@@ -208,6 +208,11 @@ def closing_of(error: SnackBaseError) -> Closing:
         return word
     by_status = {400: BAD_REQUEST, 401: TOKEN_INVALID, 403: TOKEN_INVALID, 429: CONNECTION_LIMIT, 431: BAD_REQUEST}
     return by_status.get(error.status, OVERLOADED)
+
+
+def retry_ms(error: SnackBaseError, closing: Closing, connections: int) -> int:
+    """When a refused client should come back: spread, and not before the error says."""
+    return max(retry_after_ms(closing, connections), round((error.retry_after_s or 0) * 1000))
 
 
 def _handover(scope: Scope) -> WebSocketHandover | None:
