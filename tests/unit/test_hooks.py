@@ -275,7 +275,8 @@ async def test_an_async_hook_that_waits_too_long_is_cut(impatient: Hooks, counte
 
     with capture_logs() as lines:
         await impatient.fire("on_realtime_connect", refusing=True)
-    await cut.wait()
+    async with asyncio.timeout(30):
+        await cut.wait()
 
     assert [line["event"] for line in lines] == ["hook_timeout"]
     assert counters.hook_timeouts == {"on_realtime_connect": 1}
@@ -348,7 +349,8 @@ async def test_a_caller_that_gives_up_takes_its_hook_along(hooks: Hooks) -> None
     firing = asyncio.create_task(hooks.fire("on_record_before_create", collection="posts", refusing=True))
     await started.wait()
     firing.cancel()
-    await ended.wait()
+    async with asyncio.timeout(30):
+        await ended.wait()
 
     with pytest.raises(asyncio.CancelledError):
         await firing
