@@ -76,14 +76,16 @@ class Definition:
 
     Attributes:
         kinds: every field with its kind, system fields included, in the order a record shows them.
+        names: the fields of a record, in its order.
         list_fields, view_fields: what members may read, `id` included; None = every field.
     """
 
-    __slots__ = ("_filters", "_judges", "_rules", "collection", "kinds", "list_fields", "view_fields")
+    __slots__ = ("_filters", "_judges", "_rules", "collection", "kinds", "list_fields", "names", "view_fields")
 
     def __init__(self, collection: Collection) -> None:
         self.collection = collection
         self.kinds = kinds_of(collection.fields)
+        self.names = tuple(self.kinds)
         self.list_fields = _shown(collection.list_fields)
         self.view_fields = _shown(collection.view_fields)
         self._rules = {

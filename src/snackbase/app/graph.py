@@ -123,7 +123,16 @@ def build(
     settings, store, counters = core.settings, core.store, metrics.counters
     origins = Origins(settings)
     positions = Positions(store.epoch)
-    hub, realtime = _realtime(core, hooks, counters, positions, origins, spawn)
+    records = Records(
+        store,
+        core.catalog,
+        hooks,
+        positions,
+        later=later,
+        new_id=Ids(wall_clock_us, secrets.randbits).new,
+        now_us=wall_clock_us,
+    )
+    hub, realtime = _realtime(core, records, hooks, counters, positions, origins, spawn)
     store.on_commit = hub.deliver
     store.on_schema = hub.schema_changed
 
@@ -139,20 +148,18 @@ def build(
 
     ops = OpsRoutes(settings=settings, origins=origins, metrics=metrics, fault=fault, draining=stopping)
     # The router tries one after the other: the busiest come first.
-    routes = [*_rest(core, hooks, counters, positions, origins, later), *realtime, *ops.routes()]
+    routes = [*_rest(core, records, hooks, counters, origins, later), *realtime, *ops.routes()]
     _publish(metrics, hub, store)
     router = Router(routes, redirect_slashes=False, default=not_found)
     return Graph(core=core, hub=hub, http=Http(router, settings=settings, origins=origins, counters=counters))
 
 
 def _rest(
-    core: Core, hooks: Hooks, counters: Counters, positions: Positions, origins: Origins, later: Later
+    core: Core, records: Records, hooks: Hooks, counters: Counters, origins: Origins, later: Later
 ) -> list[BaseRoute]:
-    store, catalog = core.store, core.catalog
     guard = Guard(core.authenticator, counters)
     new_id = Ids(wall_clock_us, secrets.randbits).new
-    records = Records(store, catalog, hooks, positions, later=later, new_id=new_id, now_us=wall_clock_us)
-    collections = Collections(store, catalog, hooks, later=later, new_id=new_id)
+    collections = Collections(core.store, core.catalog, hooks, later=later, new_id=new_id)
     return [
         *RecordRoutes(records, guard.authenticate_or_guest).routes(),
         *CollectionRoutes(collections, guard.authenticate).routes(),
@@ -162,6 +169,7 @@ def _rest(
 
 def _realtime(
     core: Core,
+    records: Records,
     hooks: Hooks,
     counters: Counters,
     positions: Positions,
@@ -185,6 +193,7 @@ def _realtime(
         counters=counters,
         authenticate=authenticate,
         reload=reload,
+        snapshot=records.snapshot,
         spawn=spawn,
     )
     websocket = WebSocketEndpoint(hub, authenticate=authenticate, origins=origins, settings=settings, counters=counters)

@@ -19,7 +19,6 @@ from snackbase.gateway.asgi import AsgiSseLink
 from snackbase.gateway.link import EXTENSION, StreamHandover
 from snackbase.gateway.websocket import Authenticate, retry_ms
 from snackbase.gateway.wire import SSE_BARE
-from snackbase.hooks import HookAbort
 from snackbase.hub import Authenticated, Connection, Hub, Opening, Refused
 from snackbase.metrics import Counters, add
 from snackbase.origins import Origins
@@ -32,8 +31,6 @@ HEADERS = (
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 )
-FOREVER_GONE = frozenset({"collection_not_found", "forbidden"})
-"""What a resuming stream is told in the stream: its URL was right once."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -171,26 +168,16 @@ class SseEndpoint:
             )
         )
         try:
-            for request in asked.requests:
-                await self._subscribe(connection, request, resuming=asked.resuming)
+            await self._hub.subscribe_all(connection, asked.requests, resuming=asked.resuming)
             if not asked.requests:
                 self._hub.beat(connection)
+        except ProtocolError as error:
+            connection.lost(None, "")
+            raise http_error(error) from None
         except BaseException:
             connection.lost(None, "")
             raise
         return connection
-
-    async def _subscribe(self, connection: Connection, request: SubscribeRequest, *, resuming: bool) -> None:
-        try:
-            await self._hub.subscribe_all(connection, [request])
-        except ProtocolError as error:
-            if not resuming or error.code not in FOREVER_GONE:
-                raise http_error(error) from None
-            self._hub.refuse_subscription(connection, request, error)
-        except HookAbort as refusal:
-            if not resuming:
-                raise
-            self._hub.refuse_subscription(connection, request, ProtocolError(refusal.code, refusal.message))
 
     async def _end(self, stream: "_Stream", error: SnackBaseError, closing: Closing) -> None:
         """200, the reason, and the end: an EventSource comes back after `retry:`."""

@@ -11,6 +11,7 @@ from snackbase.errors import Closing
 from snackbase.hub.feeds import LiveFeed
 from snackbase.realtime.link import Link, Wire
 from snackbase.realtime.protocol import ClientMessage
+from snackbase.realtime.resume import Replay
 from snackbase.realtime.session import Session, State, Timing
 
 
@@ -32,10 +33,11 @@ class Connection(Session):
         live, home: the feed of the account acted in, and of the principal's own account (they differ for a superadmin
             who watches another); both are followed, the second for changes of rights only.
         inbox: messages that wait for an earlier one which is being served asynchronously; None = none is.
+        replays: what is being replayed to it.
         sent: bytes handed to the link so far.
     """
 
-    __slots__ = ("account", "address", "claims", "desk", "home", "inbox", "link", "live", "reported", "sent")
+    __slots__ = ("account", "address", "claims", "desk", "home", "inbox", "link", "live", "replays", "sent")
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class Connection(Session):
         self.home: LiveFeed | None = None
         self.inbox: deque[ClientMessage] | None = None
         self.sent = 0
-        self.reported = False
+        self.replays: list[Replay] = []
 
     @property
     def feed(self) -> LiveFeed:

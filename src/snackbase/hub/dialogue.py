@@ -6,19 +6,18 @@ through a connection's inbox, and while one waits the later ones queue behind it
 
 import difflib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 
-from snackbase.catalog import Catalog
 from snackbase.errors import CLOSINGS, TOKEN_INVALID, Closing, SnackBaseError
 from snackbase.hooks import HookAbort, Hooks
 from snackbase.hub.connection import Connection
 from snackbase.hub.feeds import LiveFeed
+from snackbase.hub.past import Past
 from snackbase.hub.rights import Rights
 from snackbase.metrics import Counters, add
-from snackbase.model import rfc3339
+from snackbase.model import Head, rfc3339
 from snackbase.realtime import protocol
-from snackbase.realtime.position import Positions
 from snackbase.realtime.protocol import ClientMessage, ProtocolError, SubscribeRequest
 from snackbase.realtime.session import State, Subscription, Timing
 
@@ -40,10 +39,9 @@ class Dialogue:
     def __init__(
         self,
         *,
-        catalog: Catalog,
         hooks: Hooks,
-        positions: Positions,
         rights: Rights,
+        past: Past,
         counters: Counters,
         timing: Timing,
         position: Callable[[LiveFeed], str],
@@ -52,10 +50,9 @@ class Dialogue:
         spawn: Callable[..., object],
         now_us: Callable[[], int],
     ) -> None:
-        self._catalog = catalog
         self._hooks = hooks
-        self._positions = positions
         self._rights = rights
+        self._past = past
         self._counters = counters
         self._timing = timing
         self._position = position
@@ -116,7 +113,11 @@ class Dialogue:
     def _must_wait(self, connection: Connection, message: ClientMessage) -> bool:
         if message.action == "auth" or self._hooks.has("on_realtime_message"):
             return True
-        return message.action == "subscribe" and self._hooks.has("on_realtime_subscribe")
+        if message.action != "subscribe":
+            return False
+        subscriptions = message.subscriptions or ()
+        from_the_past = message.since or message.snapshot or any(one.since or one.snapshot for one in subscriptions)
+        return bool(from_the_past) or self._hooks.has("on_realtime_subscribe")
 
     async def _work(self, connection: Connection) -> None:
         """Serve the inbox in order, then forget it."""
@@ -139,8 +140,8 @@ class Dialogue:
                 await self._auth(connection, message)
                 return
             if message.action == "subscribe" and connection.state is State.LIVE:
-                for request in protocol.subscribe_requests(message):
-                    await self.ask_hooks(connection, request)
+                await self.subscribe_all(connection, protocol.subscribe_requests(message), action=message.action)
+                return
         except HookAbort as refusal:
             self._refuse(
                 connection, ProtocolError(refusal.code, refusal.message, collection=message.collection), message
@@ -151,8 +152,40 @@ class Dialogue:
             if connection.state is not State.ENDED:
                 self._serve(connection, message)
 
-    async def ask_hooks(self, connection: Connection, request: SubscribeRequest) -> None:
-        """Fire on_realtime_subscribe. Raises HookAbort when one refuses."""
+    async def subscribe_all(
+        self,
+        connection: Connection,
+        requests: Sequence[SubscribeRequest],
+        *,
+        action: str | None,
+        refused: Callable[[SubscribeRequest, ProtocolError | HookAbort], None] | None = None,
+    ) -> None:
+        """Serve several requests; those that resume are replayed as one, merged in the order of the log.
+
+        Args:
+            refused: told of a request that cannot be served, which then does not stop the others.
+
+        Raises:
+            ProtocolError, HookAbort: the first request that cannot be served, when nobody is told.
+        """
+        parts: list[tuple[Subscription, Head]] = []
+        try:
+            for request in requests:
+                try:
+                    part = await self._subscribe_one(connection, request, action)
+                except (ProtocolError, HookAbort) as error:
+                    if refused is None:
+                        raise
+                    refused(request, error)
+                else:
+                    parts.extend([] if part is None else [part])
+        finally:
+            if parts:
+                self._past.replay(connection, parts)
+
+    async def _subscribe_one(
+        self, connection: Connection, request: SubscribeRequest, action: str | None
+    ) -> tuple[Subscription, Head] | None:
         if self._hooks.has("on_realtime_subscribe", request.collection):
             operations = list(request.operations or protocol.OPERATIONS)
             await self._fire(
@@ -163,6 +196,16 @@ class Dialogue:
                 operations=operations,
                 filter=request.filter,
             )
+        if connection.state is not State.LIVE:
+            return None
+        self._check_room(connection, request)
+        if request.snapshot:
+            await self._past.snapshot(connection, request, action)
+            return None
+        if request.since is not None:
+            return await self._past.resume(connection, request, action)
+        self.subscribe(connection, request, action=action)
+        return None
 
     async def _fire(self, event: str, connection: Connection, *, refusing: bool, **values: object) -> None:
         await self._hooks.fire(event, refusing=refusing, **who(connection), **values)  # type: ignore[arg-type]  # `collection` is among the values
@@ -199,54 +242,23 @@ class Dialogue:
         except ProtocolError as error:
             self._refuse(connection, error, message)
 
-    def subscribe(self, connection: Connection, request: SubscribeRequest, *, action: str | None) -> Subscription:
+    def subscribe(self, connection: Connection, request: SubscribeRequest, *, action: str | None) -> None:
         """Place one subscription and acknowledge it; what commits from now on is delivered.
 
         Raises:
             ProtocolError: subscription_limit, collection_not_found, forbidden, invalid_filter, invalid_fields, ...
         """
+        self._check_room(connection, request)
+        subscription = self._rights.judge(connection, request)
+        self._rights.put(connection, subscription)
+        self._past.acknowledge(connection, subscription, self._position(connection.feed), action)
+
+    def _check_room(self, connection: Connection, request: SubscribeRequest) -> None:
         most = self._timing.max_subscriptions
         if request.key not in connection.subscriptions and len(connection.subscriptions) >= most:
             raise ProtocolError(
                 "subscription_limit", f"Maximum {most} subscriptions per connection.", collection=request.collection
             )
-        if request.snapshot:
-            raise ProtocolError(
-                "snapshot_unavailable",
-                "This server sends no snapshots yet; list the records.",
-                collection=request.collection,
-            )
-        subscription = self._rights.judge(connection, request)
-        self._rights.put(connection, subscription)
-        position, now = self._position(connection.feed), rfc3339(self._now_us())
-        connection.send(
-            protocol.subscribed(
-                request.collection, subscription.operations, position, now, name=request.id, action=action
-            )
-        )
-        if request.since is not None:
-            self._resume(connection, subscription, request.since, position)
-        return subscription
-
-    def _resume(self, connection: Connection, subscription: Subscription, since: str, position: str) -> None:
-        """From the exact head there is nothing to replay; from anywhere else the list must be fetched again."""
-        request = subscription.request
-        if since == position:
-            add(self._counters.resumes, "complete")
-            connection.send(protocol.caught_up(request.collection, position, name=request.id))
-            return
-        reason = self._why_not(connection, since)
-        add(self._counters.resumes, "resync")
-        add(self._counters.resyncs, reason)
-        self._rights.resync(connection, subscription, reason)
-
-    def _why_not(self, connection: Connection, since: str) -> str:
-        token = self._positions.parse(since)
-        if token is None:
-            return "unknown"
-        if token.epoch != self._positions.epoch:
-            return "epoch"
-        return "ahead" if token.seq > connection.feed.at.seq else "expired"
 
     def _unsubscribe(self, connection: Connection, message: ClientMessage) -> None:
         if message.collection is None and message.id is None:

@@ -25,6 +25,9 @@ from snackbase.hub.connection import Connection
 from snackbase.hub.delivery import Delivery
 from snackbase.hub.dialogue import Dialogue, who
 from snackbase.hub.feeds import Feeds, LiveFeed
+from snackbase.hub.passages import Passages
+from snackbase.hub.past import Past, ReadSnapshot
+from snackbase.hub.replays import Replays
 from snackbase.hub.rights import Rights
 from snackbase.metrics import Counters, add
 from snackbase.model import Change, Collection, Op, Position, Principal
@@ -39,6 +42,8 @@ from snackbase.storage.base import Store
 log = structlog.get_logger("snackbase.hub")
 
 DRAIN_BATCH = 200
+GONE = frozenset({"collection_not_found", "forbidden"})
+"""What a stream that comes back is told in the stream, because any other answer would end an EventSource for ever."""
 SLOW_GRACE_S = 5.0
 """A slow consumer may still take what is buffered and the close code within this time; then it is cut off."""
 
@@ -75,6 +80,7 @@ class Hub:
         authenticate: (token, account named by `?account=`) -> who; raises SnackBaseError.
         reload: (claims, id of the account acted in) -> the current principal; raises SnackBaseError with a word of
             CLOSINGS.
+        snapshot: reads a whole list with its place in the log (services.records).
         spawn: starts a task that the application owns.
     """
 
@@ -89,6 +95,7 @@ class Hub:
         counters: Counters,
         authenticate: Callable[[str, str | None], Awaitable[Authenticated]],
         reload: Callable[[Claims, str], Awaitable[Principal]],
+        snapshot: ReadSnapshot,
         spawn: Callable[..., object],
     ) -> None:
         self._catalog = catalog
@@ -113,14 +120,43 @@ class Hub:
         async def reload_of(connection: Connection) -> Principal:
             return await reload(connection.identity, connection.feed.account_id)
 
-        self.rights = Rights(
-            catalog, reload=reload_of, end=self.end, position=self.position, spawn=spawn, counters=counters
+        def token(account_id: str, seq: int, ts_us: int) -> str:
+            return positions.token(account_id, Position(seq, ts_us, catalog.version))
+
+        self._passages = Passages(store.read_changes, position=token)
+        self._replays = Replays(
+            self._passages,
+            caught_up=lambda connection, replay: self._past.caught_up(connection, replay),
+            expired=lambda connection, replay: self._past.expired(connection, replay),
+            behind=self._catch_up,
+            spawn=spawn,
+            counters=counters,
         )
-        self._dialogue = Dialogue(
+        self.rights = Rights(
+            catalog,
+            unreplay=self._replays.drop,
+            reload=reload_of,
+            end=self.end,
+            position=self.position,
+            spawn=spawn,
+            counters=counters,
+        )
+        self._past = Past(
+            store=store,
             catalog=catalog,
-            hooks=hooks,
             positions=positions,
             rights=self.rights,
+            replays=self._replays,
+            counters=counters,
+            position=self.position,
+            read=snapshot,
+            spawn=spawn,
+            now_us=now_us,
+        )
+        self._dialogue = Dialogue(
+            hooks=hooks,
+            rights=self.rights,
+            past=self._past,
             counters=counters,
             timing=self._timing,
             position=self.position,
@@ -230,25 +266,30 @@ class Hub:
         connection.renew(fresh.claims.expires_at)
         self._wake(connection, time.monotonic())
 
-    async def subscribe_all(self, connection: Connection, requests: Sequence[SubscribeRequest]) -> None:
+    async def subscribe_all(
+        self, connection: Connection, requests: Sequence[SubscribeRequest], *, resuming: bool
+    ) -> None:
         """The subscriptions an SSE stream begins with; before the transport is attached.
+
+        Args:
+            resuming: a stream that comes back is told `unsubscribed` of what is gone, and goes on (contract §4).
 
         Raises:
             ProtocolError, HookAbort: the first request that cannot be served.
         """
-        for request in requests:
-            await self._dialogue.ask_hooks(connection, request)
-            self._dialogue.subscribe(connection, request, action=None)
 
-    def refuse_subscription(self, connection: Connection, request: SubscribeRequest, error: ProtocolError) -> None:
-        """Tell a resuming stream that one of its subscriptions is gone (contract §4: 200 and `unsubscribed`)."""
-        reason = "collection_deleted" if error.code == "collection_not_found" else "forbidden"
-        connection.send(protocol.unsubscribed(request.collection, name=request.id, reason=reason))
+        def refused(request: SubscribeRequest, error: ProtocolError | HookAbort) -> None:
+            if not resuming or (isinstance(error, ProtocolError) and error.code not in GONE):
+                raise error
+            reason = "collection_deleted" if error.code == "collection_not_found" else "forbidden"
+            connection.send(protocol.unsubscribed(request.collection, name=request.id, reason=reason))
+
+        await self._dialogue.subscribe_all(connection, requests, action=None, refused=refused)
 
     def beat(self, connection: Connection) -> None:
         """A heartbeat now: the first message of a stream without subscriptions."""
         if connection.live is not None and connection.state is State.LIVE:
-            connection.heartbeat(now_us(), self.position(connection.live))
+            self._beat(connection, connection.live)
             connection.flush()
 
     # Ending ----------------------------------------------------------------------------------------------------------
@@ -331,6 +372,7 @@ class Hub:
         """One whole transaction, in the order of the log."""
         try:
             live.route(changes, self.position(live), self.delivery.dirty)
+            self._passages.extend(live.account_id, changes, time.monotonic())
         except Exception:
             # A defect of ours: whoever might have missed an event must not go on as if nothing happened; they resume.
             log.exception("route_failed", account_id=live.account_id, seq=live.at.seq)
@@ -342,6 +384,10 @@ class Hub:
                 self.rights.control(live, change)
         if len(live.connections) and live.repairing:
             self.delivery.flush()
+
+    def _catch_up(self, account_id: str) -> None:
+        """The store is ahead of a feed, as a snapshot showed."""
+        self._spawn(self.feeds.check([account_id]), name="feed-check")
 
     def _lost_history(self, live: LiveFeed) -> None:
         """The log was pruned past what this feed had still to read."""
@@ -356,6 +402,7 @@ class Hub:
         self._round()
         before = {definition.collection.id: definition.collection for definition in self._catalog.all()}
         self._catalog.replace(version, collections)
+        self._passages.clear()
         self.rights.catalog_changed(list(self.feeds.all()), before)
 
     # Time ------------------------------------------------------------------------------------------------------------
@@ -373,15 +420,27 @@ class Hub:
         if closing is not None:
             self.end(connection, closing)
             return
-        link, live = connection.link, connection.live
-        if live is not None and connection.heartbeat_due(now):
-            connection.heartbeat(now_us(), self.position(live))
+        link = connection.link
+        if connection.live is not None and connection.heartbeat_due(now) and self._beat(connection, connection.live):
             connection.beaten(now, self._timing, random.random())  # noqa: S311 - jitter, not a secret
         pings = link is not None and link.pings
         if link is not None and pings and connection.ping_due(now, self._timing):
             link.ping()
         connection.flush()
         self._wake(connection, connection.next_look(now, wall, pings=pings))
+
+    def _beat(self, connection: Connection, live: LiveFeed) -> bool:
+        """Send a heartbeat with a position up to which everything of every subscription was sent; False = not now."""
+        replaying = [replay for replay in connection.replays if replay.parts]
+        if connection.held != sum(len(replay.parts) for replay in replaying):
+            return False
+        if not replaying:
+            connection.heartbeat(now_us(), self.position(live), resumable=True)
+            return True
+        at = min((replay.at for replay in replaying), key=lambda head: head.seq)
+        position = self._positions.token(live.account_id, Position(at.seq, at.ts_us, self._catalog.version))
+        connection.heartbeat(now_us(), position, resumable=False)
+        return True
 
     def _wake(self, connection: Connection, at: float) -> None:
         connection.look_at = at

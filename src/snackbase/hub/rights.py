@@ -36,6 +36,7 @@ class Rights:
         reload: the current principal of a connection; raises SnackBaseError with a word of CLOSINGS when it is gone.
         end: ends a connection.
         position: the token of the place up to which a feed was routed.
+        unreplay: takes a subscription out of its replay, if it is in one.
         spawn: starts a task that the application owns.
     """
 
@@ -43,6 +44,7 @@ class Rights:
         self,
         catalog: Catalog,
         *,
+        unreplay: Callable[[Connection, Subscription], None],
         reload: Callable[[Connection], Awaitable[Principal]],
         end: Callable[[Connection, Closing], None],
         position: Callable[[LiveFeed], str],
@@ -50,6 +52,7 @@ class Rights:
         counters: Counters,
     ) -> None:
         self._catalog = catalog
+        self._unreplay = unreplay
         self._reload = reload
         self._end = end
         self._position = position
@@ -62,10 +65,14 @@ class Rights:
 
     def put(self, connection: Connection, subscription: Subscription) -> None:
         """Join the feed: from the next change on it is delivered. Replaces the subscription of the same key."""
-        key = subscription.request.key
-        self.take(connection, key)
-        connection.subscriptions[key] = subscription
-        self._join(connection, subscription)
+        self.register(connection, subscription)
+        self.join(connection, subscription)
+
+    def register(self, connection: Connection, subscription: Subscription) -> None:
+        """Take the place of the same key, held: nothing is delivered before `join`."""
+        self.take(connection, subscription.request.key)
+        connection.subscriptions[subscription.request.key] = subscription
+        connection.held += 1
         if subscription.collection_id != EVERY_COLLECTION and subscription.request.id is None:
             self._refresh_every(connection)
 
@@ -74,10 +81,8 @@ class Rights:
         subscription = connection.subscriptions.pop(key, None)
         if subscription is None:
             return None
-        held = subscription.membership is None
-        self._leave(connection, subscription)
-        if held:
-            connection.held -= 1
+        self._hold(connection, subscription)
+        connection.held -= 1
         if subscription.collection_id != EVERY_COLLECTION and subscription.request.id is None:
             self._refresh_every(connection)
         return subscription
@@ -86,6 +91,7 @@ class Rights:
         for subscription in connection.subscriptions.values():
             self._leave(connection, subscription)
         connection.subscriptions.clear()
+        connection.replays.clear()
         connection.held = 0
 
     def unnamed(self, connection: Connection) -> frozenset[str]:
@@ -101,6 +107,13 @@ class Rights:
         if connection.principal is None:
             raise ProtocolError("not_authenticated", "Send an `auth` message with a token first.")
         return subscription_of(self._catalog, connection.principal, subscription_request, self.unnamed(connection))
+
+    def join(self, connection: Connection, subscription: Subscription) -> None:
+        """End the hold: from the next change on it is delivered."""
+        connection.held -= 1
+        if subscription.collection_id == EVERY_COLLECTION:
+            subscription.views = self.judge(connection, subscription.request).views
+        self._join(connection, subscription)
 
     def _join(self, connection: Connection, subscription: Subscription) -> None:
         live = connection.feed
@@ -149,27 +162,32 @@ class Rights:
                 self._rights_changed(connection)
 
     def _rights_changed(self, connection: Connection) -> None:
-        for subscription in connection.subscriptions.values():
-            if subscription.claims & PERSONAL_CLAIMS:
-                self._hold(connection, subscription)
-        self._spawn(self._renew(connection), name="principal-reload")
+        concerned = [
+            (key, subscription)
+            for key, subscription in connection.subscriptions.items()
+            if subscription.claims & PERSONAL_CLAIMS
+        ]
+        for _, subscription in concerned:
+            self._hold(connection, subscription)
+        self._spawn(self._renew(connection, concerned), name="principal-reload")
 
-    async def _renew(self, connection: Connection) -> None:
+    async def _renew(self, connection: Connection, concerned: list[tuple[str, Subscription]]) -> None:
         try:
             connection.principal = await self._reload(connection)
         except SnackBaseError as error:
             # Whatever keeps the current rights from being known must not leave the old ones in force.
             self._end(connection, CLOSINGS.get(error.code, TOKEN_REVOKED))
             return
-        for key, subscription in connection.subscriptions.items():
-            if subscription.membership is None:
-                self._waiting.append((connection, key, subscription, "rights"))
+        self._waiting.extend((connection, key, subscription, "rights") for key, subscription in concerned)
         self._judge_soon()
 
     def _hold(self, connection: Connection, subscription: Subscription) -> None:
+        """Nothing more is delivered to it, live or replayed, until it is joined again."""
         if subscription.membership is not None:
             self._leave(connection, subscription)
             connection.held += 1
+        else:
+            self._unreplay(connection, subscription)
 
     # Changes of rules and schemas ------------------------------------------------------------------------------------
 
@@ -182,6 +200,8 @@ class Rights:
             if before.get(collection_id) != after.get(collection_id)
         }
         reasons = [reason for reason in changed.values() if reason is not None]
+        # One list over everything loses the records of a collection that is gone.
+        reasons += ["schema" for collection_id in before.keys() - after.keys() if collection_id in changed]
         overall = next((reason for reason in ("rights", "schema") if reason in reasons), None)
         for live in feeds:
             for connection in list(live.connections):
@@ -222,9 +242,8 @@ class Rights:
             request = subscription.request
             connection.send(protocol.unsubscribed(request.collection, name=request.id, reason=gone))
             return
-        connection.held -= 1
         connection.subscriptions[key] = fresh
-        self._join(connection, fresh)
+        self.join(connection, fresh)
         if reason is not None:
             add(self._counters.resyncs, reason)
             self.resync(connection, fresh, reason)

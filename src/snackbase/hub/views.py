@@ -8,7 +8,7 @@ an account under the default rule share one group, and only claims that really m
 from collections.abc import Mapping
 from typing import Any
 
-from snackbase.catalog import Catalog, Definition
+from snackbase.catalog import Catalog, Definition, auth_of
 from snackbase.model import SYSTEM_FIELDS, Principal
 from snackbase.realtime import protocol
 from snackbase.realtime.fanout import OPERATION_BITS, IndexedOn, View
@@ -30,17 +30,6 @@ from snackbase.rules import (
 
 _SAME_ACCOUNT = check(parse("account_id = @request.auth.account_id"), {"account_id": Kind.TEXT})
 """True for every record of a feed, which is one account's: no reason to tell groups apart or to judge."""
-
-
-def auth_of(principal: Principal) -> Auth:
-    """The principal as rules see it."""
-    return Auth(
-        id=principal.actor_id,
-        email=principal.email,
-        role=principal.role,
-        account_id=principal.account_id,
-        groups=principal.groups,
-    )
 
 
 def subscription_of(
@@ -94,7 +83,7 @@ def _view(
     parts = [part for part in conjuncts(conjunction(asked)) if part.text != _SAME_ACCOUNT.text]
     judging = [part for part in parts if part.fields]
     subscription.claims |= {claim for part in parts for claim in part.claims}
-    collection = definition.collection
+    collection, names = definition.collection, definition.names
     # Under `*` one collection that hides a field the filter names must not keep the others from being followed.
     hidden = wanted is not None and readable is not None and not wanted.fields <= readable
     if hidden or not all(constant(part, auth) for part in parts if not part.fields):
@@ -103,6 +92,7 @@ def _view(
             collection=collection.name,
             key=(collection.id, "nothing", fields),
             sees=_nothing,
+            names=names,
             fields=fields,
             index=IndexedOn("id", ()),
         )
@@ -113,6 +103,7 @@ def _view(
         collection=collection.name,
         key=(collection.id, whole.text, fields, tuple((claim, getattr(auth, claim)) for claim in claims)),
         sees=predicate(whole, auth) if judging else None,
+        names=names,
         fields=fields,
         index=_index(whole, auth),
     )

@@ -50,6 +50,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         key: equal keys mean equal views: rule, filter, fields and the values of the claims they use.
         sees: judges a record; None = sees every record of the account.
         fields: what events may show, `id` included; None = everything.
+        names: every field of a record, in its order; rows of the log from before a field was added lack it.
         index: a necessary condition, so that events of others need not even be judged.
     """
 
@@ -57,6 +58,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     collection: str
     key: tuple[object, ...]
     sees: Predicate | None
+    names: tuple[str, ...] = ()
     fields: tuple[str, ...] | None = None
     index: IndexedOn | None = None
 
@@ -203,7 +205,7 @@ class _Groups:
 
 
 EVERY = "*"
-_Events = list[tuple[Judged, Verdict, View]]
+Events = list[tuple[Judged, Verdict, View]]
 
 
 class Feed:
@@ -279,7 +281,7 @@ class Feed:
             position: the token of the place after the transaction.
             dirty: members whose outbox was empty before are appended.
         """
-        hits: dict[Group, _Events] = {}
+        hits: dict[Group, Events] = {}
         every = self._groups.get(EVERY)
         for change in changes:
             if change.op is Op.CONTROL:
@@ -295,14 +297,14 @@ class Feed:
         if hits:
             self._deliver(hits, position, dirty)
 
-    def _judge(self, candidates: Iterable[Group], judged: Judged, hits: dict[Group, _Events]) -> None:
+    def _judge(self, candidates: Iterable[Group], judged: Judged, hits: dict[Group, Events]) -> None:
         for group in candidates:
             view = group.views.get(judged.change.collection_id)
             verdict = judged.through(view.sees) if view is not None else None
             if view is not None and verdict is not None:
                 hits.setdefault(group, []).append((judged, verdict, view))
 
-    def _deliver(self, hits: dict[Group, _Events], position: str, dirty: list[Any]) -> None:
+    def _deliver(self, hits: dict[Group, Events], position: str, dirty: list[Any]) -> None:
         made: dict[tuple[object, ...], bytes] = {}
         staging: dict[Member, None] = {}
         for group, events in hits.items():
@@ -310,7 +312,7 @@ class Feed:
                 chosen = [event for event in events if event[1].bit & variant.bits]
                 if not chosen:
                     continue
-                payloads = _payloads(chosen, variant.name, position, made)
+                payloads = payloads_of(chosen, variant.name, position, made)
                 count = len(variant.members)
                 self.deliveries[variant.wire.name] = self.deliveries.get(variant.wire.name, 0) + count * len(payloads)
                 if variant.stages:
@@ -332,11 +334,11 @@ class Feed:
         for member in staging:
             if not member.out:
                 dirty.append(member)
-            unstage(member, position)
+            unstage(member, position, resumable=not member.held)
 
 
-def unstage(member: Member, position: str) -> None:
-    """Move staged messages to the outbox; only the last one moves the resume point, and only if nothing is held.
+def unstage(member: Member, position: str, *, resumable: bool) -> None:
+    """Move staged messages to the outbox; only the last one moves the resume point, and only if `resumable`.
 
     A stream of several subscriptions must not be resumed between two of its events of the same change (contract §4).
     """
@@ -345,14 +347,27 @@ def unstage(member: Member, position: str) -> None:
         return
     member.out.extend(wire.message(payload) for payload in staged[:-1])
     last = staged[-1]
-    member.out.append(wire.message(last) if member.held else wire.resumable(last, position.encode()))
+    member.out.append(wire.resumable(last, position.encode()) if resumable else wire.message(last))
     staged.clear()
 
 
-def _payloads(events: _Events, name: str | None, position: str, made: dict[tuple[object, ...], bytes]) -> list[bytes]:
-    """The JSON of one variant's events of one transaction; `made` shares equal ones between groups."""
-    size = len(events)
-    payloads = []
+def events_through(changes: Iterable[Judged], views: Mapping[str, View], bits: int) -> Events:
+    """What one subscription sees of one transaction."""
+    events: Events = []
+    for judged in changes:
+        view = views.get(judged.change.collection_id)
+        verdict = judged.through(view.sees) if view is not None else None
+        if view is not None and verdict is not None and verdict.bit & bits:
+            events.append((judged, verdict, view))
+    return events
+
+
+def payloads_of(
+    events: Events, name: str | None, position: str, made: dict[tuple[object, ...], bytes] | None = None
+) -> list[bytes]:
+    """The JSON of the events that one subscription gets of one transaction; `made` shares equal ones between groups."""
+    size, payloads = len(events), []
+    made = {} if made is None else made
     for number, (judged, verdict, view) in enumerate(events, 1):
         last = number == size
         key = (id(judged), verdict, view.fields, name, size, last)
@@ -374,13 +389,13 @@ def _payload(judged: Judged, verdict: Verdict, view: View, name: str | None, pos
         head += f',"tx":"{change.tx_id}","tx_size":{size}'
     if name is not None:
         head += f',"subscription":"{name}"'
-    return b"".join((head.encode(), b',"data":', _data(change, verdict, view.fields), b"}"))
+    return b"".join((head.encode(), b',"data":', _data(change, verdict, view), b"}"))
 
 
-def _data(change: Change, verdict: Verdict, fields: tuple[str, ...] | None) -> bytes:
+def _data(change: Change, verdict: Verdict, view: View) -> bytes:
     """The record as this view may show it; one that left a list shows nothing but its id."""
     if verdict is _LEFT:
         return _encode({"id": change.record_id})
-    if fields is None:
+    if view.fields is None and len(change.data) >= len(view.names):
         return change.raw
-    return _encode({name: change.data[name] for name in fields if name in change.data})
+    return _encode({name: change.data.get(name) for name in view.fields or view.names})

@@ -213,6 +213,13 @@ def caught_up(collection: str, position: str, *, name: str | None) -> bytes:
     return _message({"type": "caught_up", "collection": collection, "position": position}, subscription=name, id=name)
 
 
+def snapshot(collection: str, data: Sequence[object], *, complete: bool, name: str | None) -> bytes:
+    """A page of the whole set; `complete` on the last."""
+    return _message(
+        {"type": "snapshot", "collection": collection, "data": data, "complete": complete}, subscription=name, id=name
+    )
+
+
 def heartbeat(timestamp: str, position: str) -> bytes:
     """Both `type` and `event` say so: the page's WebSocket example reads one, its SSE example the other."""
     return f'{{"type":"heartbeat","event":"heartbeat","timestamp":"{timestamp}","position":"{position}"}}'.encode()

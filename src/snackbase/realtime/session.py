@@ -55,6 +55,11 @@ class Subscription:
         self.membership: Membership | None = None
 
     @property
+    def view_key(self) -> tuple[object, ...]:
+        """Equal keys see equal events."""
+        return tuple(view.key for view in self.views.values())
+
+    @property
     def name(self) -> str | None:
         """The `subscription` its events carry: its id, and `*` for an unnamed subscription to everything."""
         if self.request.id is None and self.request.collection == protocol.EVERY_COLLECTION:
@@ -149,13 +154,18 @@ class Session:
     def ponged(self) -> None:
         self._pong_by = None
 
-    def heartbeat(self, now_us: int, position: str) -> None:
-        """A heartbeat; its position covers everything that was routed before, since that is in the outbox already."""
+    def heartbeat(self, now_us: int, position: str, *, resumable: bool) -> None:
+        """A heartbeat; its position covers everything that was routed before, since that is in the outbox already.
+
+        Args:
+            resumable: False during a replay, when a stream's resume point is the replay's own business.
+        """
         payload = protocol.heartbeat(rfc3339(now_us), position)
-        self.out.append(self.wire.resumable(payload, position.encode()))
+        wire = self.wire
+        self.out.append(wire.resumable(payload, position.encode()) if resumable else wire.message(payload))
 
     def heartbeat_due(self, now: float) -> bool:
-        return self.state is State.LIVE and now >= self._heartbeat_at and not self.held
+        return self.state is State.LIVE and now >= self._heartbeat_at
 
     def beaten(self, now: float, timing: Timing, jitter: float) -> None:
         """Plan the next heartbeat after 80-100 % of the interval; `jitter` in 0..1."""

@@ -26,11 +26,12 @@ from snackbase.model import (
     Record,
 )
 from snackbase.realtime.position import Positions
+from snackbase.realtime.protocol import SubscribeRequest, field_names
 from snackbase.services import values
 from snackbase.services.access import Access
 from snackbase.services.listing import ListRequest, fields_of, filter_of, sort_of, where_of
 from snackbase.services.preparation import Context, Edit, Preparation, known_id
-from snackbase.storage.base import Committed, Query, Store, Transaction, Write
+from snackbase.storage.base import Committed, Page, Query, Store, Transaction, Write
 
 MAX_BATCH = 100
 MOST_TRIES = 3
@@ -58,6 +59,14 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     skip: int
     limit: int
     position: str
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole list, where the account's log stood when it was read, and the version of rules it was read under."""
+
+    items: tuple[Record, ...]
+    head: Head
+    version: int
 
 
 class Records:
@@ -238,8 +247,32 @@ class Records:
             invalid_fields, invalid_filter. NotFound: collection_not_found. Unavailable: query_timeout, overloaded.
         """
         request.check()
+        page, version = await self._page(principal, collection, request)
+        return Listing(
+            items=page.items,
+            total=page.total,
+            skip=request.skip,
+            limit=request.limit,
+            position=self._position(principal, page.head, version),
+        )
 
-        async def read() -> Listing:
+    async def snapshot(self, principal: Principal, request: SubscribeRequest, sort: str, most: int) -> Snapshot:
+        """The whole list that a subscription stands for, with its place in the log: what `list` would give, in one
+        piece of at most `most` records. Raises as `list`."""
+        asked = ListRequest(
+            limit=most,
+            sort=sort,
+            fields=",".join(field_names(request.fields) or ()),
+            filter=request.filter or "",
+            total=False,
+        )
+        page, version = await self._page(principal, request.collection, asked)
+        return Snapshot(items=page.items, head=page.head, version=version)
+
+    async def _page(self, principal: Principal, collection: str, request: ListRequest) -> tuple[Page, int]:
+        """The records as the principal may see them, and the version of the rules that decided it."""
+
+        async def read() -> tuple[Page, int]:
             access, version = self._access(principal, collection), self._catalog.version
             definition = access.definition
             rule = access.rule("list")
@@ -256,13 +289,8 @@ class Records:
                 total=request.total,
             )
             page = await self._store.list(query)
-            return Listing(
-                items=tuple(project(record, fields) for record in page.items),
-                total=page.total,
-                skip=request.skip,
-                limit=request.limit,
-                position=self._position(principal, page.head, version),
-            )
+            shown = tuple(project(record, fields) for record in page.items)
+            return msgspec.structs.replace(page, items=shown), version
 
         return await _while_schema_changes(read)
 

@@ -97,6 +97,19 @@ class SchemaChange(msgspec.Struct, frozen=True, kw_only=True):
     after: Collection | None
 
 
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log holds around one place, read in one snapshot.
+
+    Attributes:
+        head: the newest row. floor: the newest row that was pruned, (0, 0) when none was.
+        ts_us: the time of the row asked for; None = it is not there.
+    """
+
+    head: Head
+    floor: Head
+    ts_us: int | None
+
+
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """A list of records of one account. `where` builds the SQL of rule and filter (rules.to_sql) over the dialect.
 
@@ -165,6 +178,14 @@ class Store(Protocol):
     async def heads(self, account_ids: Sequence[str]) -> dict[str, Head]: ...
     async def read_changes(self, account_id: str, after: int, limit: int) -> Changes:
         """Log rows with seq > after, in order, at most `limit`."""
+        ...
+
+    async def window(self, account_id: str, seq: int) -> Window:
+        """The log's ends and the row at `seq`, for judging a position."""
+        ...
+
+    async def rights_changed(self, account_id: str, after: int, subject: str) -> bool:
+        """Whether a control row after `after` concerns this user or key."""
         ...
 
     async def fetch(self, sql: str, args: Sequence[Any] = ()) -> Rows:

@@ -18,12 +18,12 @@ import msgspec
 
 from snackbase.errors import SnackBaseError, Unavailable
 from snackbase.model import Change, Collection, Head, Op, Record
-from snackbase.storage.base import Changes, Committed, Page, Query, Rows, SchemaChange, Transaction
+from snackbase.storage.base import Changes, Committed, Page, Query, Rows, SchemaChange, Transaction, Window
 from snackbase.storage.codec import unstorable
 from snackbase.storage.connection import connect, make_file, storage_fault
 from snackbase.storage.definitions import read_collections
 from snackbase.storage.lists import Lists
-from snackbase.storage.statements import READ_CHANGES, READ_HEAD, READ_HEADS, Tables
+from snackbase.storage.statements import READ_CHANGES, READ_HEAD, READ_HEADS, READ_WINDOW, RIGHTS_CHANGED, Tables
 from snackbase.storage.waiting import Waiting
 from snackbase.storage.writer import Item, Writer
 
@@ -163,6 +163,16 @@ class SQLiteStore:
     async def read_changes(self, account_id: str, after: int, limit: int) -> Changes:
         rows = self._read(READ_CHANGES, (account_id, after, limit))
         return [_change(account_id, row) for row in rows]
+
+    async def window(self, account_id: str, seq: int) -> Window:
+        rows = self._read(READ_WINDOW, (account_id, seq))
+        if not rows:
+            return Window(head=Head(0, 0), floor=Head(0, 0), ts_us=None)
+        head_seq, head_us, floor_seq, floor_us, ts_us = rows[0]
+        return Window(head=Head(head_seq, head_us), floor=Head(floor_seq, floor_us), ts_us=ts_us)
+
+    async def rights_changed(self, account_id: str, after: int, subject: str) -> bool:
+        return bool(self._read(RIGHTS_CHANGED, (account_id, after, subject)))
 
     async def fetch(self, sql: str, args: Sequence[Any] = ()) -> Rows:
         return self._read(sql, args)

@@ -18,6 +18,11 @@ READ_HEAD = """SELECT a.num, coalesce(h.seq, 0), coalesce(h.ts_us, 0) FROM _acco
 READ_CHANGES = """SELECT c.seq, c.ts_us, c.op, c.collection_id, c.schema_version, c.record_id, c.data, c.prev, c.tx_id,
     c.tx_index, c.tx_size, c.actor FROM _changes c
     WHERE c.account = (SELECT num FROM _accounts WHERE id = ?) AND c.seq > ? ORDER BY c.seq LIMIT ?"""
+READ_WINDOW = """SELECT h.seq, h.ts_us, h.floor_seq, h.floor_ts_us, c.ts_us FROM _heads h
+    LEFT JOIN _changes c ON c.account = h.account AND c.seq = ?2
+    WHERE h.account = (SELECT num FROM _accounts WHERE id = ?1)"""
+RIGHTS_CHANGED = """SELECT 1 FROM _changes WHERE account = (SELECT num FROM _accounts WHERE id = ?) AND seq > ?
+    AND record_id = ? AND op = 'control' LIMIT 1"""
 APPEND_CHANGE = """INSERT INTO _changes(account, seq, ts_us, op, collection_id, schema_version, record_id, data, prev,
     tx_id, tx_index, tx_size, actor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 SET_HEAD = """INSERT INTO _heads(account, seq, ts_us) VALUES (?, ?, ?)

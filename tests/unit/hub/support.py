@@ -19,8 +19,9 @@ from snackbase.metrics import Counters
 from snackbase.model import Collection, Field, Principal, Rules
 from snackbase.realtime.link import Wire
 from snackbase.realtime.position import Positions
+from snackbase.services.records import Records
 from snackbase.storage.base import Committed, SchemaChange, Transaction, Write
-from snackbase.storage.sqlite import SQLiteStore
+from snackbase.storage.sqlite import SQLiteStore, wall_clock_us
 from tests.storage import support as rows
 
 OPEN = Rules(list_rule="", view_rule="", create_rule="", update_rule="", delete_rule="")
@@ -119,10 +120,13 @@ class Client:
 
     async def until(self, condition: Any) -> None:
         """Wait until what was written satisfies `condition`."""
-        async with asyncio.timeout(10):
-            while not condition():
-                self.link.news.clear()
-                await self.link.news.wait()
+        try:
+            async with asyncio.timeout(10):
+                while not condition():
+                    self.link.news.clear()
+                    await self.link.news.wait()
+        except TimeoutError:
+            raise AssertionError(f"still waiting; so far: {[m['type'] for m in self.messages()]}") from None
 
     async def until_types(self, *types: str) -> None:
         await self.until(lambda: [m["type"] for m in self.messages()][-len(types) :] == list(types))
@@ -138,6 +142,15 @@ class House:
         self.counters = Counters()
         self.positions = Positions(store.epoch)
         self.people: dict[str, Person] = {}
+        self.records = Records(
+            store,
+            self.catalog,
+            self.hooks,
+            self.positions,
+            later=lambda work: None,
+            new_id=rows.new_id,
+            now_us=wall_clock_us,
+        )
         self.tasks: set[asyncio.Task[Any]] = set()
 
         def spawn(work: Coroutine[Any, Any, Any], *, name: str) -> None:
@@ -154,11 +167,17 @@ class House:
             counters=self.counters,
             authenticate=self.authenticate,
             reload=self.reload,
+            snapshot=self.records.snapshot,
             spawn=spawn,
         )
         store.on_commit = self.hub.deliver
-        store.on_schema = self.hub.schema_changed
+        store.on_schema = self._schema_changed
+        self._told = asyncio.Event()
         self.hub.start()
+
+    def _schema_changed(self, version: int, collections: tuple[Collection, ...]) -> None:
+        self.hub.schema_changed(version, collections)
+        self._told.set()
 
     async def authenticate(self, token: str, account: str | None) -> Person:
         if token not in self.people:
@@ -174,10 +193,17 @@ class House:
         return await rows.account(self.store, slug)
 
     async def collection(self, name: str, *fields: Field, **more: Any) -> Collection:
-        return await rows.collection(self.store, name, *fields, **more)
+        return await self._known(await rows.collection(self.store, name, *fields, **more))
 
     async def alter(self, before: Collection, **changes: Any) -> Collection:
-        return await rows.altered(self.store, before, **changes)
+        return await self._known(await rows.altered(self.store, before, **changes))
+
+    async def _known(self, collection: Collection) -> Collection:
+        """Wait until the catalog has it too: the store tells it in a later turn of the loop."""
+        while self.catalog.version < collection.version:
+            self._told.clear()
+            await self._told.wait()
+        return collection
 
     async def drop(self, collection: Collection) -> None:
         await self.store.alter(SchemaChange(before=collection, after=None))

@@ -520,33 +520,6 @@ async def test_a_hook_that_raises_or_hangs_takes_nothing_down(tmp_path: Path) ->
         assert home.counters.hook_timeouts
 
 
-async def test_a_since_other_than_the_head_is_answered_with_resync_and_its_reason(home: House) -> None:
-    posts = await home.collection("posts")
-    account = await home.account("acme")
-    first = await subscribed(home, account=account)
-    start = first.messages()[0]["position"]
-    await home.write(account, creating(posts))
-    await first.until_types("posts.create")
-    head = first.events()[0]["position"]
-    epoch, seq, check, version = head.split(".")
-    for since, reason in [
-        (head, None),
-        (start, "expired"),
-        ("garbage", "unknown"),
-        (f"zzz{epoch}.{seq}.{check}.{version}", "epoch"),
-        (f"{epoch}.zzz.{check}.{version}", "ahead"),
-    ]:
-        client = await subscribed(home, "bob", account, since=since)
-        kinds = [m["type"] for m in client.messages()]
-        if reason is None:
-            assert kinds == ["subscribed", "caught_up"]
-        else:
-            assert kinds == ["subscribed", "resync"]
-            assert client.messages()[1]["reason"] == reason
-            assert client.messages()[1]["position"] == head
-        client.connection.lost(1000, "")
-
-
 async def test_a_burst_of_commits_is_one_write_a_connection(home: House) -> None:
     posts = await home.collection("posts", text("title"))
     account = await home.account("acme")

@@ -67,14 +67,6 @@ def test_a_heartbeat_is_due_after_80_to_100_percent_of_the_interval_also_when_bu
     assert made.heartbeat_due(30.0)
 
 
-def test_no_heartbeat_moves_the_position_while_a_subscription_waits_to_be_judged_anew() -> None:
-    made = session()
-    made.held = 1
-    assert not made.heartbeat_due(100.0)
-    made.held = 0
-    assert made.heartbeat_due(100.0)
-
-
 def test_an_unanswered_ping_ends_the_connection_and_an_answered_one_does_not() -> None:
     made = session()
     assert not made.ping_due(24.0, TIMING)

@@ -1,0 +1,243 @@
+"""Subscriptions that begin in the past: from a position (`since`), or from the whole set (`snapshot`).
+
+Both end the same way: from a known place in the log the replay runs until it meets the live stream. A snapshot is read
+together with its place in one database snapshot, by the same code as a list, so set and stream fit without a gap
+(invariant I4). A position that cannot be honoured is answered with one `resync` and live events from now on.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from snackbase.catalog import Catalog
+from snackbase.errors import SnackBaseError
+from snackbase.hub.connection import Connection
+from snackbase.hub.feeds import LiveFeed
+from snackbase.hub.replays import HIGH_WATER, WAIT_S, Replays
+from snackbase.hub.rights import PERSONAL_CLAIMS, Rights
+from snackbase.metrics import Counters, add
+from snackbase.model import Head, Position, Principal, Record, rfc3339
+from snackbase.realtime import protocol
+from snackbase.realtime.position import Positions, Token
+from snackbase.realtime.protocol import EVERY_COLLECTION, ProtocolError, SnapshotOptions, SubscribeRequest
+from snackbase.realtime.resume import Replay, crossing, refusal
+from snackbase.realtime.session import State, Subscription
+from snackbase.storage.base import Store
+
+MOST_RECORDS = 10_000
+MOST_BYTES = 8 << 20
+PAGE, MOST_PAGE = 100, 1000
+READING = 4
+"""Snapshots read and encoded at once; more wait their turn, so a storm of them is bounded."""
+
+
+class Snapshot(Protocol):
+    """A whole list and the place it belongs to (services.records)."""
+
+    @property
+    def items(self) -> Sequence[Record]: ...
+    @property
+    def head(self) -> Head: ...
+    @property
+    def version(self) -> int: ...
+
+
+ReadSnapshot = Callable[[Principal, SubscribeRequest, str, int], Awaitable[Snapshot]]
+"""(principal, request, sort, most) -> at most `most` records; raises SnackBaseError as a list does."""
+
+
+class Past:
+    """Begins subscriptions in the past.
+
+    Args:
+        position: the token of the place up to which a feed was routed.
+        read: reads a whole list in one snapshot.
+        now_us: wall clock in µs.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalog: Catalog,
+        positions: Positions,
+        rights: Rights,
+        replays: Replays,
+        counters: Counters,
+        position: Callable[[LiveFeed], str],
+        read: ReadSnapshot,
+        spawn: Callable[..., object],
+        now_us: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._positions = positions
+        self._rights = rights
+        self._replays = replays
+        self._counters = counters
+        self._position = position
+        self._read = read
+        self._spawn = spawn
+        self._now_us = now_us
+        self._reading = asyncio.Semaphore(READING)
+
+    def acknowledge(
+        self, connection: Connection, subscription: Subscription, position: str, action: str | None
+    ) -> None:
+        """`subscribed`, always the first message of a subscription."""
+        request, now = subscription.request, rfc3339(self._now_us())
+        operations = subscription.operations
+        connection.send(
+            protocol.subscribed(request.collection, operations, position, now, name=request.id, action=action)
+        )
+
+    # From a position -------------------------------------------------------------------------------------------------
+
+    async def resume(
+        self, connection: Connection, request: SubscribeRequest, action: str | None
+    ) -> tuple[Subscription, Head] | None:
+        """Acknowledge, then say from where to replay; None = `resync` was told instead, and it is live.
+
+        Raises:
+            ProtocolError: the subscription cannot be served.
+        """
+        self._rights.judge(connection, request)
+        token = self._positions.parse(request.since or "")
+        reason, personal, since = await self._ask_store(connection, token)
+        if connection.state is not State.LIVE:
+            return None
+        # Judged again: rules and rights may have changed while the store was asked.
+        subscription = self._rights.judge(connection, request)
+        if reason is None and token is not None:
+            reason = self._crossing(token, subscription, personal=personal)
+        if reason is not None:
+            self._rights.put(connection, subscription)
+            self.acknowledge(connection, subscription, self._position(connection.feed), action)
+            add(self._counters.resumes, "resync")
+            add(self._counters.resyncs, reason)
+            self._rights.resync(connection, subscription, reason)
+            return None
+        add(self._counters.resumes, "recovered")
+        self._rights.register(connection, subscription)
+        self.acknowledge(connection, subscription, request.since or "", action)
+        return subscription, since
+
+    async def _ask_store(self, connection: Connection, token: Token | None) -> tuple[str | None, bool, Head]:
+        """Why not (None = it can be), whether the principal's own rights changed since, and the place."""
+        if token is None:
+            return "unknown", False, Head(0, 0)
+        account_id, identity = connection.feed.account_id, connection.identity
+        try:
+            window = await self._store.window(account_id, token.seq)
+            reason = refusal(token, self._positions, account_id, window)
+            personal = reason is None and await self._store.rights_changed(account_id, token.seq, identity.user_id)
+        except SnackBaseError as error:
+            raise ProtocolError(error.code, error.message) from None
+        return reason, personal, Head(token.seq, window.ts_us or 0)
+
+    def _crossing(self, token: Token, subscription: Subscription, *, personal: bool) -> str | None:
+        every = subscription.collection_id == EVERY_COLLECTION
+        versions = [
+            (definition.collection.schema_version, definition.collection.rules_version)
+            for definition in self._catalog.all()
+            if definition.collection.id in subscription.views
+        ]
+        personal = personal and bool(subscription.claims & PERSONAL_CLAIMS)
+        return crossing(token, self._catalog.version, versions, every=every, personal=personal)
+
+    def replay(self, connection: Connection, parts: Sequence[tuple[Subscription, Head]]) -> None:
+        """Replay to those that are still held for it, merged in the order of the log."""
+        current = [part for part in parts if connection.subscriptions.get(part[0].request.key) is part[0]]
+        if current and connection.state is State.LIVE:
+            self._replays.begin(connection, Replay(connection, current))
+
+    def caught_up(self, connection: Connection, replay: Replay) -> None:
+        """The replay stands where the feed stands: from here on live."""
+        position = self._position(connection.feed)
+        for subscription, _ in replay.parts:
+            self._rights.join(connection, subscription)
+            request = subscription.request
+            connection.send(protocol.caught_up(request.collection, position, name=request.id))
+
+    def expired(self, connection: Connection, replay: Replay) -> None:
+        """The log was pruned under the replay: what was told stays true, the rest has to be fetched."""
+        for subscription, _ in replay.parts:
+            self._rights.join(connection, subscription)
+            add(self._counters.resyncs, "expired")
+            self._rights.resync(connection, subscription, "expired")
+
+    # From the whole set ----------------------------------------------------------------------------------------------
+
+    async def snapshot(self, connection: Connection, request: SubscribeRequest, action: str | None) -> None:
+        """Read the set, acknowledge with its place, then send pages and replay what came after.
+
+        Raises:
+            ProtocolError: snapshot_too_large, invalid_sort, ... : the subscription cannot be served.
+        """
+        options = request.snapshot if isinstance(request.snapshot, SnapshotOptions) else SnapshotOptions()
+        size = PAGE if options.limit is None else options.limit
+        if not 1 <= size <= MOST_PAGE:
+            raise ProtocolError("invalid_message", f"`limit` is 1 to {MOST_PAGE}.", collection=request.collection)
+        if request.collection == EVERY_COLLECTION:
+            raise ProtocolError("invalid_message", "`*` has no snapshot.", collection=EVERY_COLLECTION)
+        self._rights.judge(connection, request)
+        async with self._reading:
+            found = await self._consistent(connection, request, options.sort or "")
+            pages = await _pages(request, found.items, size)
+        if connection.state is not State.LIVE:
+            return
+        subscription = self._rights.judge(connection, request)
+        place = Position(found.head.seq, found.head.ts_us, found.version)
+        token = self._positions.token(connection.feed.account_id, place)
+        self._rights.register(connection, subscription)
+        self.acknowledge(connection, subscription, token, action)
+        replay = Replay(connection, [(subscription, found.head)])
+        connection.replays.append(replay)
+        self._spawn(self._send(connection, replay, pages), name="snapshot")
+
+    async def _consistent(self, connection: Connection, request: SubscribeRequest, sort: str) -> Snapshot:
+        """The set under the rules now in force."""
+        while True:
+            if connection.principal is None:
+                raise ProtocolError("not_authenticated", "Send an `auth` message with a token first.")
+            try:
+                found = await self._read(connection.principal, request, sort, MOST_RECORDS + 1)
+            except SnackBaseError as error:
+                raise ProtocolError(error.code, error.message, collection=request.collection) from None
+            if len(found.items) > MOST_RECORDS:
+                raise _too_large(request)
+            if found.version == self._catalog.version:
+                return found
+
+    async def _send(self, connection: Connection, replay: Replay, pages: deque[bytes]) -> None:
+        """The pages as fast as the socket takes them, then the replay."""
+        while pages and replay.parts and connection.state is State.LIVE:
+            if connection.link is None or connection.link.buffered() > HIGH_WATER:
+                await asyncio.sleep(WAIT_S)
+                continue
+            connection.send(pages.popleft())
+            connection.flush()
+            await asyncio.sleep(0)
+        if connection.state is State.LIVE:
+            self._replays.begin(connection, replay)
+
+
+async def _pages(request: SubscribeRequest, items: Sequence[Record], size: int) -> deque[bytes]:
+    """Every page encoded, before any is sent: a set is told whole or not at all. Raises ProtocolError."""
+    pages: deque[bytes] = deque()
+    total = 0
+    for start in range(0, max(len(items), 1), size):
+        complete = start + size >= len(items)
+        page = protocol.snapshot(request.collection, items[start : start + size], complete=complete, name=request.id)
+        total += len(page)
+        if total > MOST_BYTES:
+            raise _too_large(request)
+        pages.append(page)
+        await asyncio.sleep(0)
+    return pages
+
+
+def _too_large(request: SubscribeRequest) -> ProtocolError:
+    message = f"The set is larger than {MOST_RECORDS} records or {MOST_BYTES >> 20} MB; list it page by page."
+    return ProtocolError("snapshot_too_large", message, collection=request.collection)

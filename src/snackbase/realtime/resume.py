@@ -1,0 +1,148 @@
+"""Coming back: whether a position may be resumed from, and the replay of what came after it. Pure.
+
+A position is honoured only when everything after it is still there, in the same history, under the same rights. Else
+the answer is one `resync` with its reason and never a part of a replay (contract §3). The replay judges the log's rows
+with the same code as live delivery, by today's rules and fields, and shares what it made among all who resume.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from snackbase.model import Change, Head, Op
+from snackbase.realtime.fanout import Judged, Member, events_through, payloads_of, unstage
+from snackbase.realtime.link import Wire
+from snackbase.realtime.position import Positions, Token
+from snackbase.realtime.session import Subscription
+
+
+class Window(Protocol):
+    """What the store knows of a place in an account's log (storage.base.Window)."""
+
+    @property
+    def head(self) -> Head: ...
+    @property
+    def floor(self) -> Head: ...
+    @property
+    def ts_us(self) -> int | None: ...
+
+
+def refusal(token: Token | None, positions: Positions, account_id: str, window: Window) -> str | None:
+    """Why a position cannot be resumed from, as the reason of a `resync`; None = it can.
+
+    Rights and schemas are another question (`crossing`).
+    """
+    if token is None:
+        return "unknown"
+    if token.epoch != positions.epoch:
+        return "epoch"
+    if token.seq > window.head.seq:
+        return "ahead"
+    if token.seq < window.floor.seq:
+        return "expired"
+    ts_us = window.ts_us
+    if token.seq == window.floor.seq:
+        ts_us = window.floor.ts_us
+    if token.seq == window.head.seq:
+        ts_us = window.head.ts_us
+    if ts_us is None:
+        return "expired"
+    return None if token.check == positions.check(account_id, token.seq, ts_us) else "unknown"
+
+
+def crossing(token: Token, now: int, versions: Sequence[tuple[int, int]], *, every: bool, personal: bool) -> str | None:
+    """What changed since the position was issued so that the list may differ: `rights`, `schema`, or None.
+
+    Args:
+        now: the global version in force.
+        versions: (schema, rules) versions of the collections subscribed to; equal when it was made in that version.
+        every: the subscription is to `*`, whose collections themselves may be others now.
+        personal: the principal's own rights changed, and the subscription depends on them.
+    """
+    if personal or any(rules > token.version and rules != schema for schema, rules in versions):
+        return "rights"
+    if any(schema > token.version for schema, _ in versions):
+        return "schema"
+    return "schema" if every and now != token.version else None
+
+
+class Passage:
+    """One transaction of the log, with what was made of it for those who resume. Shared; never changed but by adding.
+
+    Attributes:
+        first: the number before its first row. head: its last row. position: the token of the place after it.
+    """
+
+    __slots__ = ("_frames", "_judged", "_payloads", "first", "head", "position", "rows", "size")
+
+    def __init__(self, rows: Sequence[Change], position: str) -> None:
+        self.rows = rows
+        self.first = rows[0].seq - 1
+        self.head = Head(rows[-1].seq, rows[-1].ts_us)
+        self.position = position
+        self.size = sum(len(row.raw) for row in rows)
+        self._judged: list[Judged] | None = None
+        self._payloads: dict[tuple[object, ...], list[bytes]] = {}
+        self._frames: dict[tuple[object, ...], bytes] = {}
+
+    def payloads(self, subscription: Subscription) -> list[bytes]:
+        """The messages one subscription gets of it; equal views share them."""
+        key = (subscription.view_key, subscription.bits, subscription.name)
+        found = self._payloads.get(key)
+        if found is None:
+            if self._judged is None:
+                self._judged = [Judged(row) for row in self.rows if row.op is not Op.CONTROL]
+            events = events_through(self._judged, subscription.views, subscription.bits)
+            found = self._payloads[key] = payloads_of(events, subscription.name, self.position)
+        return found
+
+    def frame(self, subscription: Subscription, wire: Wire) -> bytes:
+        """The same as bytes of a wire; the last message moves the resume point. Empty = nothing to see."""
+        key = (subscription.view_key, subscription.bits, subscription.name, wire)
+        found = self._frames.get(key)
+        if found is None:
+            payloads = self.payloads(subscription)
+            frames = [wire.message(payload) for payload in payloads[:-1]]
+            if payloads:
+                frames.append(wire.resumable(payloads[-1], self.position.encode()))
+            found = self._frames[key] = b"".join(frames)
+        return found
+
+
+class Replay:
+    """What one client still has to be told of the past: some of its subscriptions, merged in the order of the log.
+
+    Attributes:
+        at: everything up to here was put into the outbox.
+        parts: (subscription, number after which it begins).
+    """
+
+    __slots__ = ("at", "member", "parts")
+
+    def __init__(self, member: Member, parts: Sequence[tuple[Subscription, Head]]) -> None:
+        self.member = member
+        self.parts = [(subscription, since.seq) for subscription, since in parts]
+        self.at = min((since for _, since in parts), key=lambda head: head.seq)
+
+    def drop(self, subscription: Subscription) -> None:
+        """The subscription is replaced, gone or to be judged anew."""
+        self.parts = [part for part in self.parts if part[0] is not subscription]
+
+    def tell(self, passage: Passage) -> int:
+        """Put the next transaction into the outbox; how many messages it was."""
+        member, told = self.member, 0
+        for subscription, since in self.parts:
+            if passage.head.seq <= since:
+                continue
+            if member.staged is None:
+                frame = passage.frame(subscription, member.wire)
+                if frame:
+                    member.out.append(frame)
+                    told += 1
+            else:
+                payloads = passage.payloads(subscription)
+                member.staged.extend(payloads)
+                told += len(payloads)
+        if member.staged:
+            unstage(member, passage.position, resumable=member.held == len(self.parts))
+        self.at = passage.head
+        return told
