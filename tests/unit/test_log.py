@@ -110,7 +110,7 @@ def test_a_stack_trace_is_written_without_the_values_of_variables(stream: io.Str
 
 def test_a_value_from_a_client_cannot_start_a_line_of_its_own(stream: io.StringIO) -> None:
     log.set_up(level="info", format="console", stream=stream)
-    structlog.get_logger().info("got", path="/a\n2026-01-01 forged\x1b[2J")
+    structlog.get_logger().info("got", path="/a\nforged", agent="\x1b[2J", host="a\u2028b")
 
     assert len(stream.getvalue().splitlines()) == 1
     assert "\x1b" not in stream.getvalue()
