@@ -165,7 +165,6 @@ class Hub:
             spawn=spawn,
             now_us=now_us,
         )
-        self.receive = self._dialogue.receive
         self.lagging = self.delivery.lagging
 
     def start(self) -> None:
@@ -284,6 +283,7 @@ class Hub:
             reason = "collection_deleted" if error.code == "collection_not_found" else "forbidden"
             connection.send(protocol.unsubscribed(request.collection, name=request.id, reason=reason))
 
+        self._round()
         await self._dialogue.subscribe_all(connection, requests, action=None, refused=refused)
 
     def beat(self, connection: Connection) -> None:
@@ -355,6 +355,12 @@ class Hub:
         return self._admission.draining
 
     # Changes ---------------------------------------------------------------------------------------------------------
+
+    def receive(self, connection: Connection, payload: bytes) -> None:
+        """One message of a client. Who was told of a commit and then subscribes begins after that commit."""
+        if self._pending:
+            self._round()
+        self._dialogue.receive(connection, payload)
 
     def deliver(self, changes: Sequence[Change]) -> None:
         """Committed changes, from the store or the bus: announced, not trusted. Routed in the loop's next turn."""

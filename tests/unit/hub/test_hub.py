@@ -48,6 +48,21 @@ async def test_a_subscriber_receives_what_commits_after_its_acknowledgement(home
     assert parsed.seq == 2
 
 
+async def test_who_was_told_of_a_commit_and_then_subscribes_begins_after_it(home: House) -> None:
+    posts = await home.collection("posts", text("title"))
+    account = await home.account("acme")
+    client = await home.client(person("ann", account))
+    await home.write(account, creating(posts, {"title": "before"}))
+    await asyncio.sleep(0)  # the announcement is made but not yet routed: a client's message may come in between
+    client.send(action="subscribe", collection="posts")
+    await home.write(account, creating(posts, {"title": "after"}))
+    await client.until_types("posts.create")
+    ack, event = client.messages()
+    parsed = home.positions.parse(ack["position"])
+    assert parsed is not None
+    assert (parsed.seq, event["data"]["title"]) == (1, "after")
+
+
 async def test_events_never_cross_accounts(home: House) -> None:
     posts = await home.collection("posts", text("title"))
     one, two = await home.account("one"), await home.account("two")
