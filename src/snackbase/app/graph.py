@@ -136,12 +136,7 @@ def build(
     store.on_commit = hub.deliver
     store.on_schema = hub.schema_changed
 
-    def entered(event: str, user: User) -> None:
-        if hooks.has(event):
-            values = {"user_id": user.id, "account_id": user.account_id, "email": user.email}
-            later(lambda: hooks.fire(event, refusing=False, **values))
-
-    core.accounts.on_entry = entered
+    core.accounts.on_entry = _entry_hooks(hooks, later)
 
     def fault() -> str | None:
         return None if store.stats()["healthy"] else "store"
@@ -152,6 +147,15 @@ def build(
     _publish(metrics, hub, store)
     router = Router(routes, redirect_slashes=False, default=not_found)
     return Graph(core=core, hub=hub, http=Http(router, settings=settings, origins=origins, counters=counters))
+
+
+def _entry_hooks(hooks: Hooks, later: Later) -> Callable[[str, User], None]:
+    def entered(event: str, user: User) -> None:
+        if hooks.has(event):
+            values = {"user_id": user.id, "account_id": user.account_id, "email": user.email}
+            later(lambda: hooks.fire(event, refusing=False, **values))
+
+    return entered
 
 
 def _rest(
