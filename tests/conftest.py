@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.support import browser as browser_support
@@ -18,6 +19,14 @@ settings.load_profile("snackbase")
 
 MakeServer = Callable[..., Awaitable[ServerProcess]]
 SERVERS = pytest.StashKey[list[ServerProcess]]()
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """A test that configures logging does so for itself alone."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

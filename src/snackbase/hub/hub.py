@@ -29,14 +29,14 @@ from snackbase.hub.passages import Passages
 from snackbase.hub.past import Past, ReadSnapshot
 from snackbase.hub.replays import Replays
 from snackbase.hub.rights import Rights
+from snackbase.hub.timekeeper import Timekeeper, timing_of
 from snackbase.metrics import Counters, add
-from snackbase.model import Change, Collection, Op, Position, Principal
+from snackbase.model import Change, Collection, Head, Op, Position, Principal
 from snackbase.realtime import protocol
 from snackbase.realtime.link import Wire
 from snackbase.realtime.position import Positions
 from snackbase.realtime.protocol import ProtocolError, SubscribeRequest
-from snackbase.realtime.session import State, Timing
-from snackbase.realtime.timers import Wheel
+from snackbase.realtime.session import State
 from snackbase.storage.base import Store
 
 log = structlog.get_logger("snackbase.hub")
@@ -105,7 +105,7 @@ class Hub:
         self._authenticate = authenticate
         self._spawn = spawn
         self._timing = timing_of(settings)
-        self._wheel: Wheel[Connection] = Wheel(min(0.1, settings.realtime_heartbeat_seconds / 4))
+        self._time = Timekeeper(self._timing, end=self.end, token=self._token)
         self._connections: dict[Connection, None] = {}
         self._admission = Admission(limits_of(settings))
         self._pending: list[Sequence[Change]] = []
@@ -120,10 +120,7 @@ class Hub:
         async def reload_of(connection: Connection) -> Principal:
             return await reload(connection.identity, connection.feed.account_id)
 
-        def token(account_id: str, seq: int, ts_us: int) -> str:
-            return positions.token(account_id, Position(seq, ts_us, catalog.version))
-
-        self._passages = Passages(store.read_changes, position=token)
+        self._passages = Passages(store.read_changes, position=self._token)
         self._replays = Replays(
             self._passages,
             caught_up=lambda connection, replay: self._past.caught_up(connection, replay),
@@ -171,7 +168,7 @@ class Hub:
         """Begin to keep time; on the running loop."""
         self._spawn(self.feeds.poll(), name="head-poll")
         self._spawn(self.delivery.watch(), name="outbox-watch")
-        self._spawn(self._keep_time(), name="realtime-timers")
+        self._spawn(self._time.run(), name="realtime-timers")
 
     @property
     def size(self) -> int:
@@ -190,8 +187,10 @@ class Hub:
 
     def position(self, live: LiveFeed) -> str:
         """The token of the place up to which a feed was routed, under the rules now in force."""
-        at = live.at
-        return self._positions.token(live.account_id, Position(at.seq, at.ts_us, self._catalog.version))
+        return self._token(live.account_id, live.at)
+
+    def _token(self, account_id: str, at: Head) -> str:
+        return self._positions.token(account_id, Position(at.seq, at.ts_us, self._catalog.version))
 
     # Opening ---------------------------------------------------------------------------------------------------------
 
@@ -227,7 +226,7 @@ class Hub:
                 add(self._counters.connections, (opening.wire.name, error.error.code))
             raise
         add(self._counters.connections, (opening.wire.name, "opened"))
-        self._wake(connection, connection.next_look(now, time.time(), pings=True))
+        self._time.begin(connection)
         return connection
 
     async def _enter(self, connection: Connection, authenticated: Authenticated) -> None:
@@ -263,7 +262,7 @@ class Hub:
             raise Forbidden("A fresh token has to belong to the same user and account.", code="auth_mismatch")
         connection.claims, connection.principal = fresh.claims, fresh.principal
         connection.renew(fresh.claims.expires_at)
-        self._wake(connection, time.monotonic())
+        self._time.soon(connection)
 
     async def subscribe_all(
         self, connection: Connection, requests: Sequence[SubscribeRequest], *, resuming: bool
@@ -288,8 +287,8 @@ class Hub:
 
     def beat(self, connection: Connection) -> None:
         """A heartbeat now: the first message of a stream without subscriptions."""
-        if connection.live is not None and connection.state is State.LIVE:
-            self._beat(connection, connection.live)
+        if connection.state is State.LIVE:
+            self._time.beat(connection)
             connection.flush()
 
     # Ending ----------------------------------------------------------------------------------------------------------
@@ -410,59 +409,6 @@ class Hub:
         self._catalog.replace(version, collections)
         self._passages.clear()
         self.rights.catalog_changed(list(self.feeds.all()), before)
-
-    # Time ------------------------------------------------------------------------------------------------------------
-
-    async def _keep_time(self) -> None:
-        while True:
-            await asyncio.sleep(self._wheel.resolution_s)
-            now, wall = time.monotonic(), time.time()
-            for connection in self._wheel.due(now):
-                if connection.state is not State.ENDED and connection.look_at <= now:
-                    self._look_after(connection, now, wall)
-
-    def _look_after(self, connection: Connection, now: float, wall: float) -> None:
-        closing = connection.tick(now, wall)
-        if closing is not None:
-            self.end(connection, closing)
-            return
-        link = connection.link
-        if connection.live is not None and connection.heartbeat_due(now) and self._beat(connection, connection.live):
-            connection.beaten(now, self._timing, random.random())  # noqa: S311 - jitter, not a secret
-        pings = link is not None and link.pings
-        if link is not None and pings and connection.ping_due(now, self._timing):
-            link.ping()
-        connection.flush()
-        self._wake(connection, connection.next_look(now, wall, pings=pings))
-
-    def _beat(self, connection: Connection, live: LiveFeed) -> bool:
-        """Send a heartbeat with a position up to which everything of every subscription was sent; False = not now."""
-        replaying = [replay for replay in connection.replays if replay.parts]
-        if connection.held != sum(len(replay.parts) for replay in replaying):
-            return False
-        if not replaying:
-            connection.heartbeat(now_us(), self.position(live), resumable=True)
-            return True
-        at = min((replay.at for replay in replaying), key=lambda head: head.seq)
-        position = self._positions.token(live.account_id, Position(at.seq, at.ts_us, self._catalog.version))
-        connection.heartbeat(now_us(), position, resumable=False)
-        return True
-
-    def _wake(self, connection: Connection, at: float) -> None:
-        connection.look_at = at
-        self._wheel.add(connection, at)
-
-
-def timing_of(settings: Settings) -> Timing:
-    return Timing(
-        heartbeat_s=settings.realtime_heartbeat_seconds,
-        ping_s=settings.realtime_ping_seconds,
-        pong_s=settings.realtime_pong_seconds,
-        auth_s=settings.realtime_auth_seconds,
-        messages_per_s=settings.realtime_messages_per_second,
-        message_burst=settings.realtime_message_burst,
-        max_subscriptions=settings.realtime_max_subscriptions,
-    )
 
 
 def now_us() -> int:

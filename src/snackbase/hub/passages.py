@@ -8,7 +8,7 @@ forgotten, the oldest first when it grows over its budget.
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
 
-from snackbase.model import Change
+from snackbase.model import Change, Head
 from snackbase.realtime.resume import Passage
 
 CHUNK_ROWS = 200
@@ -55,10 +55,10 @@ class Passages:
 
     Args:
         read: (account, after, limit) -> log rows.
-        position: (account, seq, ts_us) -> the token of a place under the rules now in force.
+        position: (account, place) -> the token of a place under the rules now in force.
     """
 
-    def __init__(self, read: Read, *, position: Callable[[str, int, int], str]) -> None:
+    def __init__(self, read: Read, *, position: Callable[[str, Head], str]) -> None:
         self._read = read
         self._position = position
         self._stretches: dict[str, list[Stretch]] = {}
@@ -101,7 +101,7 @@ class Passages:
         made, start = [], 0
         for number, row in enumerate(rows, 1):
             if row.tx_index + 1 == row.tx_size:
-                made.append(Passage(rows[start:number], self._position(account_id, row.seq, row.ts_us)))
+                made.append(Passage(rows[start:number], self._position(account_id, Head(row.seq, row.ts_us))))
                 start = number
         return made
 
