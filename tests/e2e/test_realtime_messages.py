@@ -71,6 +71,28 @@ async def test_several_subscriptions_in_one_message_are_acknowledged_each(house:
     assert [m["type"] for m in await socket.take(2)] == [f"{notes}.create", f"{posts}.create"]
 
 
+@pytest.mark.parametrize("resuming", [False, True])
+async def test_of_several_subscriptions_in_one_message_the_refused_are_named_and_the_others_served(
+    house: House, resuming: bool
+) -> None:
+    posts, locked = await house.collection("title"), await house.collection("title", list_rule=None)
+    me = await house.founder()
+    more = {"since": (await me.request("GET", f"/records/{posts}")).json()["position"]} if resuming else {}
+    socket = await house.socket(me)
+    wanted = [{"collection": name, "id": f"s{n}"} for n, name in enumerate((posts, locked, "nothing_here", posts))]
+    await socket.send({"action": "subscribe", "subscriptions": wanted, **more})
+
+    told = [m for m in await socket.take(6 if resuming else 4) if m["type"] != "caught_up"]
+    assert [(m["type"], m.get("code"), m["id"], m["collection"]) for m in told] == [
+        ("subscribed", None, "s0", posts),
+        ("error", "forbidden", "s1", locked),
+        ("error", "collection_not_found", "s2", "nothing_here"),
+        ("subscribed", None, "s3", posts),
+    ]
+    await me.create(posts, title="x")
+    assert [m["subscription"] for m in await socket.take(2)] == ["s0", "s3"]
+
+
 async def test_a_message_that_has_every_form_of_an_error_keeps_the_connection(house: House) -> None:
     socket = await house.socket(await house.founder())
 

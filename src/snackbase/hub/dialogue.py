@@ -7,6 +7,7 @@ through a connection's inbox, and while one waits the later ones queue behind it
 import difflib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from time import monotonic
 
 from snackbase.errors import CLOSINGS, TOKEN_INVALID, Closing, SnackBaseError
@@ -108,6 +109,14 @@ class Dialogue:
         collection = error.collection
         connection.send(protocol.error(error.code, error.message, collection=collection, name=name, action=action))
 
+    def _refuse_one(self, connection: Connection, request: SubscribeRequest, error: ProtocolError | HookAbort) -> None:
+        """One of several subscriptions cannot be served: told with its own id, and the others are."""
+        add(self._counters.errors, error.code)
+        payload = protocol.error(
+            error.code, error.message, collection=request.collection, name=request.id, action="subscribe"
+        )
+        connection.send(payload)
+
     # What has to wait ------------------------------------------------------------------------------------------------
 
     def _must_wait(self, connection: Connection, message: ClientMessage) -> bool:
@@ -140,7 +149,12 @@ class Dialogue:
                 await self._auth(connection, message)
                 return
             if message.action == "subscribe" and connection.state is State.LIVE:
-                await self.subscribe_all(connection, protocol.subscribe_requests(message), action=message.action)
+                await self.subscribe_all(
+                    connection,
+                    protocol.subscribe_requests(message),
+                    action=message.action,
+                    refused=partial(self._refuse_one, connection),
+                )
                 return
         except HookAbort as refusal:
             self._refuse(
@@ -236,7 +250,10 @@ class Dialogue:
                 connection.send(protocol.pong(rfc3339(self._now_us()), name=message.id))
             elif message.action == "subscribe":
                 for request in protocol.subscribe_requests(message):
-                    self.subscribe(connection, request, action=message.action)
+                    try:
+                        self.subscribe(connection, request, action=message.action)
+                    except ProtocolError as error:
+                        self._refuse_one(connection, request, error)
             elif message.action == "unsubscribe":
                 self._unsubscribe(connection, message)
         except ProtocolError as error:
