@@ -1,0 +1,1 @@
+"""Things to try: `python -m examples.demo`, and the static page in `quickstart/`."""

@@ -1,0 +1,1 @@
+"""A live list in the terminal, for about 15 seconds, on a server and data of its own."""
