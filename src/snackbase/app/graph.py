@@ -33,6 +33,7 @@ from snackbase.services.members import Members, NewSuperadmin
 from snackbase.services.records import Later, Records
 from snackbase.storage.sqlite import SQLiteStore, wall_clock_us
 from snackbase.web.accounts import AccountRoutes
+from snackbase.web.changes import ChangeRoutes
 from snackbase.web.collections import CollectionRoutes
 from snackbase.web.guard import Guard
 from snackbase.web.middleware import Http, not_found
@@ -202,7 +203,13 @@ def _realtime(
     )
     websocket = WebSocketEndpoint(hub, authenticate=authenticate, origins=origins, settings=settings, counters=counters)
     sse = SseEndpoint(hub, authenticate=authenticate, origins=origins, settings=settings, counters=counters)
-    return hub, [*websocket.routes(), *sse.routes(), *echo_routes(settings)]
+    changes = ChangeRoutes(
+        hub.polling,
+        Guard(core.authenticator, counters).authenticate,
+        enabled=settings.realtime_enabled,
+        most=settings.realtime_max_subscriptions,
+    )
+    return hub, [*websocket.routes(), *sse.routes(), *changes.routes(), *echo_routes(settings)]
 
 
 def _publish(metrics: Metrics, hub: Hub, store: SQLiteStore) -> None:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from snackbase.auth import token_of
 from snackbase.config import Settings
-from snackbase.errors import OVERLOADED, BadRequest, Closing, Forbidden, NotFound, SnackBaseError, Unauthorized
+from snackbase.errors import OVERLOADED, Closing, NotFound, SnackBaseError, Unauthorized
 from snackbase.gateway.asgi import AsgiSseLink
 from snackbase.gateway.link import EXTENSION, StreamHandover
 from snackbase.gateway.websocket import Authenticate, retry_ms
@@ -82,15 +82,6 @@ def _whole(text: str, since: str | None) -> SubscribeRequest:
     return request
 
 
-def http_error(error: ProtocolError) -> SnackBaseError:
-    """A subscription that cannot be served, as the answer to a first connect."""
-    if error.code == "collection_not_found":
-        return NotFound(error.message, code=error.code)
-    if error.code == "forbidden":
-        return Forbidden(error.message, code=error.code)
-    return BadRequest(error.message, code=error.code)
-
-
 def reconnection_ms(connections: int) -> int:
     """A browser's constant reconnection time: 1 to 5 s, up to 30 s when thousands would come back together."""
     window = 4000 + min(25_000, connections)
@@ -138,7 +129,7 @@ class SseEndpoint:
         try:
             asked = read_subscriptions(query, headers.get("last-event-id"), most=self._most)
         except ProtocolError as error:
-            raise http_error(error) from None
+            raise error.over_http() from None
         account = query.get("account")
         authenticated = await self._authenticate(token, account)
         if scope["method"] == "HEAD":
@@ -173,7 +164,7 @@ class SseEndpoint:
                 self._hub.beat(connection)
         except ProtocolError as error:
             connection.lost(None, "")
-            raise http_error(error) from None
+            raise error.over_http() from None
         except BaseException:
             connection.lost(None, "")
             raise

@@ -27,8 +27,10 @@ from snackbase.hub.dialogue import Dialogue, who
 from snackbase.hub.feeds import Feeds, LiveFeed
 from snackbase.hub.passages import Passages
 from snackbase.hub.past import Past, ReadSnapshot
+from snackbase.hub.polling import Polling
 from snackbase.hub.replays import Replays
 from snackbase.hub.rights import Rights
+from snackbase.hub.standings import Standings
 from snackbase.hub.timekeeper import Timekeeper, timing_of
 from snackbase.metrics import Counters, add
 from snackbase.model import Change, Collection, Head, Op, Position, Principal
@@ -138,8 +140,10 @@ class Hub:
             spawn=spawn,
             counters=counters,
         )
+        standings = Standings(store, catalog, positions)
+        self.polling = Polling(store, catalog, standings, self._passages, token=self._token)
         self._past = Past(
-            store=store,
+            standings=standings,
             catalog=catalog,
             positions=positions,
             rights=self.rights,

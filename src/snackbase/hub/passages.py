@@ -76,21 +76,21 @@ class Passages:
         """Read what follows `seq`, up to the next stretch that is kept.
 
         Raises:
-            Pruned: the log holds `seq` + 1 no longer.
+            Pruned: the log does not hold `seq` + 1 (any longer: ask only for what is there).
         """
         stretches = self._stretches.get(account_id, [])
         later = min((stretch.after for stretch in stretches if stretch.after > seq), default=None)
         rows = await self._whole(account_id, seq, CHUNK_ROWS if later is None else min(CHUNK_ROWS, later - seq))
         # Others ran meanwhile: what they read of the same place stands already.
-        if rows and not self.at_hand(account_id, seq, 1, now):
+        if not self.at_hand(account_id, seq, 1, now):
             self._keep(account_id, self._made(account_id, rows), seq, now)
 
     async def _whole(self, account_id: str, seq: int, limit: int) -> list[Change]:
         """Rows of whole transactions only."""
         rows = await self._read(account_id, seq, limit)
-        if rows and rows[0].seq != seq + 1:
+        if not rows or rows[0].seq != seq + 1:
             raise Pruned
-        if rows and rows[0].tx_size > len(rows):
+        if rows[0].tx_size > len(rows):
             rows = await self._read(account_id, seq, rows[0].tx_size)
         self.rows_read += len(rows)
         while rows and rows[-1].tx_index + 1 < rows[-1].tx_size:

@@ -15,15 +15,15 @@ from snackbase.errors import SnackBaseError
 from snackbase.hub.connection import Connection
 from snackbase.hub.feeds import LiveFeed
 from snackbase.hub.replays import HIGH_WATER, WAIT_S, Replays
-from snackbase.hub.rights import PERSONAL_CLAIMS, Rights
+from snackbase.hub.rights import Rights
+from snackbase.hub.standings import Standings
 from snackbase.metrics import Counters, add
 from snackbase.model import Head, Position, Principal, Record, rfc3339
 from snackbase.realtime import protocol
-from snackbase.realtime.position import Positions, Token
+from snackbase.realtime.position import Positions
 from snackbase.realtime.protocol import EVERY_COLLECTION, ProtocolError, SnapshotOptions, SubscribeRequest
-from snackbase.realtime.resume import Replay, crossing, refusal
+from snackbase.realtime.resume import Replay
 from snackbase.realtime.session import State, Subscription
-from snackbase.storage.base import Store
 
 MOST_RECORDS = 10_000
 MOST_BYTES = 8 << 20
@@ -59,7 +59,7 @@ class Past:
     def __init__(
         self,
         *,
-        store: Store,
+        standings: Standings,
         catalog: Catalog,
         positions: Positions,
         rights: Rights,
@@ -70,7 +70,7 @@ class Past:
         spawn: Callable[..., object],
         now_us: Callable[[], int],
     ) -> None:
-        self._store = store
+        self._standings = standings
         self._catalog = catalog
         self._positions = positions
         self._rights = rights
@@ -103,14 +103,16 @@ class Past:
             ProtocolError: the subscription cannot be served.
         """
         self._rights.judge(connection, request)
-        token = self._positions.parse(request.since or "")
-        reason, personal, since = await self._ask_store(connection, token)
+        account_id, user_id = connection.feed.account_id, connection.identity.user_id
+        try:
+            standing = await self._standings.of(account_id, user_id, request.since or "")
+        except SnackBaseError as error:
+            raise ProtocolError(error.code, error.message, collection=request.collection) from None
         if connection.state is not State.LIVE:
             return None
         # Judged again: rules and rights may have changed while the store was asked.
         subscription = self._rights.judge(connection, request)
-        if reason is None and token is not None:
-            reason = self._crossing(token, subscription, personal=personal)
+        reason = self._standings.refusal(standing, subscription)
         if reason is not None:
             self._rights.put(connection, subscription)
             self.acknowledge(connection, subscription, self._position(connection.feed), action)
@@ -121,30 +123,7 @@ class Past:
         add(self._counters.resumes, "recovered")
         self._rights.register(connection, subscription)
         self.acknowledge(connection, subscription, request.since or "", action)
-        return subscription, since
-
-    async def _ask_store(self, connection: Connection, token: Token | None) -> tuple[str | None, bool, Head]:
-        """Why not (None = it can be), whether the principal's own rights changed since, and the place."""
-        if token is None:
-            return "unknown", False, Head(0, 0)
-        account_id, identity = connection.feed.account_id, connection.identity
-        try:
-            window = await self._store.window(account_id, token.seq)
-            reason = refusal(token, self._positions, account_id, window)
-            personal = reason is None and await self._store.rights_changed(account_id, token.seq, identity.user_id)
-        except SnackBaseError as error:
-            raise ProtocolError(error.code, error.message) from None
-        return reason, personal, Head(token.seq, window.ts_us or 0)
-
-    def _crossing(self, token: Token, subscription: Subscription, *, personal: bool) -> str | None:
-        every = subscription.collection_id == EVERY_COLLECTION
-        versions = [
-            (definition.collection.schema_version, definition.collection.rules_version)
-            for definition in self._catalog.all()
-            if definition.collection.id in subscription.views
-        ]
-        personal = personal and bool(subscription.claims & PERSONAL_CLAIMS)
-        return crossing(token, self._catalog.version, versions, every=every, personal=personal)
+        return subscription, standing.place
 
     def replay(self, connection: Connection, parts: Sequence[tuple[Subscription, Head]]) -> None:
         """Replay to those that are still held for it, merged in the order of the log."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from snackbase.errors import Closing
+from snackbase.errors import BadRequest, Closing, Forbidden, NotFound, SnackBaseError
 from snackbase.model import COLLECTION_NAME
 
 OPERATIONS = ("create", "update", "delete")
@@ -31,6 +31,11 @@ class ProtocolError(Exception):
         self.code = code
         self.message = message
         self.collection = collection
+
+    def over_http(self) -> SnackBaseError:
+        """The same as an answer to an HTTP request."""
+        kinds: dict[str, type[SnackBaseError]] = {"collection_not_found": NotFound, "forbidden": Forbidden}
+        return kinds.get(self.code, BadRequest)(self.message, code=self.code)
 
 
 class SnapshotOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
