@@ -171,7 +171,8 @@ await scene.hears("error");
 await client.records.create(collection, { title: "x" });
 await scene.until(() => events.length);
 client.realtime.disconnect();
-return { title: events[0][1].title, errors: scene.heard.filter((one) => one.type === "error").map((one) => one.data.code) };
+const errors = scene.heard.filter((one) => one.type === "error");
+return { title: events[0][1].title, errors: errors.map((one) => one.data.code) };
 """
 
 
