@@ -14,7 +14,7 @@ import click
 import msgspec
 from prometheus_client.core import Metric
 
-from snackbase.app.graph import Core, build
+from snackbase.app.graph import Core, Graph, build
 from snackbase.cli import main as command_line
 from snackbase.config import PREFIX, Settings, load
 from snackbase.hooks import EVENTS, Hooks
@@ -114,15 +114,26 @@ def _meaning(family: Metric) -> str:
 
 
 def _families() -> Iterator[Metric]:
-    """What an application publishes. Nothing is opened: the parts are only put together."""
     metrics = Metrics()
+    _application(metrics)
+    yield from metrics.collect()
+
+
+def routes() -> list[str]:
+    """The paths that an application serves."""
+    router = _application(Metrics()).http._router
+    return sorted({str(getattr(route, "path", "")) for route in router.routes})
+
+
+def _application(metrics: Metrics) -> Graph:
+    """An application whose parts are put together and nothing of it opened."""
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "snackbase.db"
         settings = load({}, database_url=f"sqlite:///{database}")
         store = SQLiteStore(database)
         store.epoch = "docs"
         core = Core(settings, store, b"0123456789abcdef0123456789abcdef")
-        build(
+        return build(
             core,
             hooks=Hooks(),
             metrics=metrics,
@@ -130,7 +141,6 @@ def _families() -> Iterator[Metric]:
             later=lambda work: None,
             stopping=lambda: False,
         )
-        yield from metrics.collect()
 
 
 def commands_text() -> str:

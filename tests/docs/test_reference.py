@@ -20,6 +20,7 @@ pytestmark = pytest.mark.docs
 MOST_SKIPPED = 12
 """Snippets that do not run. A new one needs a better reason than the worst of these."""
 ERRORS = "docs/reference/errors.md"
+PAGES_FOR_BROWSERS = {"/", "/_", "/_/"}
 NAMES = [page.name for page in pages.pages()]
 
 
@@ -51,6 +52,15 @@ def test_every_documented_error_has_a_sentence() -> None:
     for line in pages.page(ERRORS).text.splitlines():
         if line.startswith("| `"):
             assert re.search(r"\w{3}.*[.!]\s*\|$", line), line
+
+
+def test_every_route_is_documented() -> None:
+    text = "".join(pages.page(f"docs/reference/{name}.md").text for name in ("rest", "protocol"))
+    named = re.findall(r"[ `](/(?:[a-z0-9_/-]|\{[^}]*\})+)", text)
+    documented = {_nameless(path.removeprefix("/api/v1")) for path in named}
+    served = {_nameless(path.removeprefix("/api/v1")) for path in docs.routes()}
+
+    assert served - documented - PAGES_FOR_BROWSERS == set()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -130,6 +140,10 @@ def test_a_page_names_no_setting_that_does_not_exist(name: str) -> None:
     known = {"SNACKBASE_TEST_BROWSER", *setting_names()}
 
     assert set(re.findall(r"SNACKBASE_[A-Z_]*[A-Z]", pages.page(name).text)) - known == set()
+
+
+def _nameless(path: str) -> str:
+    return re.sub(r"\{[^}]*\}", "{}", path)
 
 
 def _first_cell(line: str) -> list[str]:
