@@ -2,7 +2,7 @@
 
 The one place where realtime asks for rights, and it asks what a list asks: `list_rule` and `list_fields`, exactly as
 GET /records does (contract §2). Parts of a rule that speak only of the principal are decided here, once; so members of
-an account under the default rule share one group, and only claims that really matter tell groups apart.
+an account under the default rule share one group, and only what really differs tells groups apart.
 """
 
 from collections.abc import Mapping
@@ -19,17 +19,20 @@ from snackbase.rules import (
     Kind,
     Rule,
     RuleError,
+    bound,
     check,
     conjunction,
     conjuncts,
     constant,
-    index_key,
     parse,
     predicate,
+    tie,
 )
 
 _SAME_ACCOUNT = check(parse("account_id = @request.auth.account_id"), {"account_id": Kind.TEXT})
 """True for every record of a feed, which is one account's: no reason to tell groups apart or to judge."""
+_NOWHERE = IndexedOn("id", ())
+"""Of a view that shows nothing: no change is even a candidate."""
 
 
 def subscription_of(
@@ -81,31 +84,20 @@ def _view(
     wanted = _filter(definition, request, readable, every=every)
     asked = [one for one in (rule, wanted) if one is not None]
     parts = [part for part in conjuncts(conjunction(asked)) if part.text != _SAME_ACCOUNT.text]
-    judging = [part for part in parts if part.fields]
     subscription.claims |= {claim for part in parts for claim in part.claims}
-    collection, names = definition.collection, definition.names
+    whole = bound(conjunction(parts), auth)
     # Under `*` one collection that hides a field the filter names must not keep the others from being followed.
     hidden = wanted is not None and readable is not None and not wanted.fields <= readable
-    if hidden or not all(constant(part, auth) for part in parts if not part.fields):
-        return View(
-            collection_id=collection.id,
-            collection=collection.name,
-            key=(collection.id, "nothing", fields),
-            sees=_nothing,
-            names=names,
-            fields=fields,
-            index=IndexedOn("id", ()),
-        )
-    claims = sorted({claim for part in judging for claim in part.claims})
-    whole = conjunction(judging)
+    known = False if hidden else constant(whole, auth)
+    collection = definition.collection
     return View(
         collection_id=collection.id,
         collection=collection.name,
-        key=(collection.id, whole.text, fields, tuple((claim, getattr(auth, claim)) for claim in claims)),
-        sees=predicate(whole, auth) if judging else None,
-        names=names,
+        key=(collection.id, "false" if hidden else whole.text, fields),
+        sees=None if known is True else _nothing if known is False else predicate(whole, auth),
+        names=definition.names,
         fields=fields,
-        index=_index(whole, auth),
+        index=_NOWHERE if known is False else _index(whole),
     )
 
 
@@ -113,15 +105,10 @@ def _nothing(record: Mapping[str, Any]) -> bool:
     return False
 
 
-def _index(rule: Rule, auth: Auth) -> IndexedOn | None:
-    """What ties a field to this principal: then the events of others cost this group nothing."""
-    key = index_key(rule)
-    if key is None:
-        return None
-    held = getattr(auth, key.claim)
-    values = held if isinstance(held, tuple) else (held,)
-    present = tuple(dict.fromkeys(value for value in values if value is not None))
-    return IndexedOn(key.field, present, elements=key.how == "claim_in_field")
+def _index(rule: Rule) -> IndexedOn | None:
+    """What ties a field to this subscription: then the events of others cost its group nothing."""
+    found = tie(rule)
+    return IndexedOn(found.field, found.values, elements=found.elements) if found is not None else None
 
 
 def _filter(

@@ -39,7 +39,7 @@ class IndexedOn(msgspec.Struct, frozen=True):
     """
 
     field: str
-    values: tuple[str, ...]
+    values: tuple[str | int | float, ...]
     elements: bool = False
 
 
@@ -102,15 +102,15 @@ class Judged:
             return _DELETED if self.after is None else _LEFT
         return None
 
-    def values(self, field: str, *, elements: bool) -> set[str]:
-        """The texts an indexed field held before and holds after; of a JSON array its elements."""
-        found: set[str] = set()
+    def values(self, field: str, *, elements: bool) -> set[object]:
+        """The texts and numbers an indexed field held before and holds after; of a JSON array its elements."""
+        found: set[object] = set()
         for image in (self.before, self.after):
             value = image.get(field) if image is not None else None
-            if elements and isinstance(value, list):
-                found.update(element for element in value if isinstance(element, str))
-            elif isinstance(value, str) and not elements:
-                found.add(value)
+            if not elements:
+                value = [value]
+            if isinstance(value, list):
+                found.update(element for element in value if type(element) in _HASHED)
         return found
 
 
@@ -158,6 +158,7 @@ class Membership:
 
 
 _NOBODY: dict[Group, None] = {}
+_HASHED = frozenset({str, int, float})
 
 
 class _Groups:
@@ -168,7 +169,7 @@ class _Groups:
     def __init__(self) -> None:
         self.by_key: dict[tuple[object, ...], Group] = {}
         self.scanned: dict[Group, None] = {}
-        self.indexed: dict[tuple[str, bool], dict[str, dict[Group, None]]] = {}
+        self.indexed: dict[tuple[str, bool], dict[object, dict[Group, None]]] = {}
 
     def add(self, group: Group) -> None:
         self.by_key[group.key] = group

@@ -10,7 +10,7 @@ from snackbase.rules.bind import constant
 from snackbase.rules.check import check
 from snackbase.rules.moments import normal_date, normal_datetime
 from snackbase.rules.nodes import Auth, Kind, Rule
-from snackbase.rules.parts import IndexKey, conjunction, conjuncts, index_key
+from snackbase.rules.parts import Tie, bound, conjunction, conjuncts, tie
 from snackbase.rules.predicate import Predicate, predicate
 from snackbase.rules.sql import Dialect, to_sql
 from snackbase.rules.syntax import MAX_DEPTH, MAX_LIST, MAX_NODES, Expr, parse
@@ -26,19 +26,20 @@ __all__ = [
     "Auth",
     "Dialect",
     "Expr",
-    "IndexKey",
     "Kind",
     "Predicate",
     "Rule",
     "RuleError",
+    "Tie",
+    "bound",
     "check",
     "conjunction",
     "conjuncts",
     "constant",
-    "index_key",
     "normal_date",
     "normal_datetime",
     "parse",
     "predicate",
+    "tie",
     "to_sql",
 ]

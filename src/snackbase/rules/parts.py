@@ -1,42 +1,45 @@
 """Owns: taking rules apart and putting them together, so that a principal's own records can be found by a hash look-up.
 
-Promises: a rule is true for a record exactly if all its `conjuncts` are; `index_key` names one that ties a field to a
-claim.
+Promises: a rule is true for a record exactly if all its `conjuncts` are; `tie` names a field and the values without
+which it cannot be true.
 Must not: evaluate anything.
 On the path: subscribe time, before step 7.
 """
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from snackbase.rules.nodes import All, Claim, Compare, FieldOf, InArray, InGroups, Node, Rule, all_of, rule_of
+from snackbase.rules.bind import bind
+from snackbase.rules.nodes import (
+    All,
+    Any,
+    Auth,
+    Compare,
+    FieldOf,
+    InArray,
+    Node,
+    OneOf,
+    Rule,
+    Value,
+    all_of,
+    any_of,
+    one_of,
+    rule_of,
+)
+
+MOST_TIED = 256
+"""Values of a list by which a rule may be found; a longer one is judged instead."""
+
+_Scalar = str | int | float
 
 
-class IndexKey(msgspec.Struct, frozen=True):
-    """The rule is true only where `field` equals the claim (`equal`), is one of the principal's groups (`in_claim`,
-    claim `groups`), or is a JSON array that holds the claim (`claim_in_field`), and only if `rest` (None: nothing more)
-    is true too. A null claim matches no record."""
+class Tie(msgspec.Struct, frozen=True):
+    """The rule is true only where `field` holds one of `values`, or, with `elements`, is a JSON array that does."""
 
     field: str
-    claim: str
-    how: Literal["equal", "in_claim", "claim_in_field"]
-    rest: Rule | None
-
-
-# The most selective first: everybody in an account shares its id, and most of them a role.
-_SELECTIVE = (
-    ("id", "equal"),
-    ("email", "equal"),
-    ("id", "claim_in_field"),
-    ("email", "claim_in_field"),
-    ("groups", "in_claim"),
-    ("role", "claim_in_field"),
-    ("role", "equal"),
-    ("account_id", "claim_in_field"),
-    ("account_id", "equal"),
-)
+    values: tuple[_Scalar, ...]
+    elements: bool = False
 
 
 def conjuncts(rule: Rule) -> list[Rule]:
@@ -49,23 +52,50 @@ def conjunction(rules: Iterable[Rule]) -> Rule:
     return rule_of(all_of([rule.node for rule in rules]))
 
 
-def index_key(rule: Rule) -> IndexKey | None:
-    """The most selective conjunct that ties a field to a claim of the principal, if there is one."""
+def bound(rule: Rule, auth: Auth, data: Mapping[str, object] | None = None) -> Rule:
+    """The rule for this principal, without claims, in canonical form: what means the same for two principals is equal.
+
+    Raises:
+        ValueError: the rule reads `@request.data` and there is none.
+    """
+    return rule_of(_canonical(bind(rule, auth, data)))
+
+
+def _canonical(node: Node) -> Node:
+    match node:
+        case All(parts=parts):
+            return all_of(map(_canonical, parts))
+        case Any(parts=parts):
+            return any_of(map(_canonical, parts))
+        case OneOf(left=left, values=values, negated=negated):
+            return one_of(left, values, negated=negated)
+    return node
+
+
+def tie(rule: Rule) -> Tie | None:
+    """The conjunct of a bound rule by which the records it can be true for are found soonest, if there is one."""
     parts = rule.node.parts if isinstance(rule.node, All) else (rule.node,)
-    found = [(_SELECTIVE.index(tie[1:]), number, tie) for number, part in enumerate(parts) if (tie := _tie(part))]
-    if not found:
-        return None
-    _, number, (field, claim, how) = min(found)
-    rest = parts[:number] + parts[number + 1 :]
-    return IndexKey(field, claim, how, rule_of(all_of(rest)) if rest else None)
+    found = [one for part in parts if (one := _tie(part)) is not None]
+    return min(found, key=_breadth) if found else None
 
 
-def _tie(part: Node) -> tuple[str, str, Literal["equal", "in_claim", "claim_in_field"]] | None:
+def _breadth(one: Tie) -> tuple[int, int]:
+    """Few values first, and of those the longest: an id tells more apart than a status."""
+    return len(one.values), -max(len(str(value)) for value in one.values)
+
+
+def _tie(part: Node) -> Tie | None:
     match part:
-        case Compare(op="=", left=FieldOf(name=field), right=Claim(name=claim)):
-            return field, claim, "equal"
-        case InGroups(left=FieldOf(name=field), negated=False):
-            return field, "groups", "in_claim"
-        case InArray(left=Claim(name=claim), array=FieldOf(name=field), negated=False):
-            return field, claim, "claim_in_field"
+        case Compare(op="=", left=FieldOf(name=field), right=Value() as value):
+            return _tied(field, (value,))
+        case OneOf(left=FieldOf(name=field), values=values, negated=False) if len(values) <= MOST_TIED:
+            return _tied(field, values)
+        case InArray(left=Value() as value, array=FieldOf(name=field), negated=False):
+            return _tied(field, (value,), elements=True)
     return None
+
+
+def _tied(field: str, values: tuple[Value, ...], *, elements: bool = False) -> Tie | None:
+    """Booleans tie nothing: half of all records have each."""
+    scalars = tuple(one.value for one in values if isinstance(one.value, _Scalar) and not isinstance(one.value, bool))
+    return Tie(field, scalars, elements) if len(scalars) == len(values) else None

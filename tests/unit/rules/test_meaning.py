@@ -315,7 +315,7 @@ def test_sql_for_sqlite_binds_everything_in_order() -> None:
         ),
         (
             "@request.auth.id IN members",
-            "((jsonb_typeof(\"members\") = 'array' AND \"members\" @> jsonb_build_array($1::text)))",
+            '((jsonb_typeof("members") = \'array\' AND "members" @> jsonb_build_array($1::text)))',
             ["u1"],
         ),
     ],

@@ -17,13 +17,14 @@ from snackbase.rules import (
     Auth,
     Kind,
     Rule,
+    bound,
     check,
     conjunction,
     conjuncts,
     constant,
-    index_key,
     parse,
     predicate,
+    tie,
     to_sql,
 )
 from tests.unit.rules import reference
@@ -99,7 +100,7 @@ def test_sql_predicate_and_reference_agree_on_every_rule_record_and_principal(
 
 @settings(max_examples=max(100, CASES // 100))
 @given(tree=trees, row=records, auth=auths, sent=data, spelling=st.data())
-def test_a_rule_is_its_canonical_text_its_conjuncts_and_its_index_key(
+def test_a_rule_is_its_canonical_text_its_conjuncts_and_its_tie(
     tree: Tree, row: Row, auth: Auth, sent: Row, spelling: st.DataObject
 ) -> None:
     rule = _rule(tree, spelling)
@@ -110,18 +111,13 @@ def test_a_rule_is_its_canonical_text_its_conjuncts_and_its_index_key(
     assert (again.fields, again.claims, again.uses_data) == (rule.fields, rule.claims, rule.uses_data)
     assert conjunction(parts) == rule
     assert all(predicate(part, auth, data=sent)(row) for part in parts) is truth
-    key = index_key(rule)
-    if key is not None:
-        rest = key.rest is None or predicate(key.rest, auth, data=sent)(row)
-        assert (_found(key.how, row[key.field], getattr(auth, key.claim), auth) and rest) is truth
-
-
-def _found(how: str, held: Any, claim: Any, auth: Auth) -> bool:
-    if claim is None or auth.id is None or held is None:
-        return False
-    if how == "claim_in_field":
-        return isinstance(held, list) and claim in held
-    return held in claim if how == "in_claim" else bool(held == claim)
+    own = bound(rule, auth, sent)
+    assert not own.claims and not own.uses_data
+    assert predicate(own, auth)(row) is truth
+    found = tie(own)
+    if truth and found is not None:
+        held = row[found.field]
+        assert any(value in found.values for value in (held if found.elements else [held]))
 
 
 @settings(max_examples=max(200, CASES // 20))
