@@ -78,6 +78,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, _s("Longest time between heartbeats (jittered 80-100 %).", ge=0.05, le=3600, unit="seconds")
     ] = 30
     realtime_max_subscriptions: Annotated[int, _s("Subscriptions a connection.", ge=1, le=10_000)] = 100
+    realtime_max_judged_per_account: Annotated[
+        int, _s("Different views of one account that every event has to be judged for (not found by an index).", ge=1)
+    ] = 2000
+    realtime_max_judged_per_user: Annotated[
+        int, _s("Subscriptions of one user that every event has to be judged for.", ge=1)
+    ] = 200
     realtime_max_connections: Annotated[
         int, _s("Connections of this process; 0: as many as file descriptors allow.", ge=0)
     ] = 0

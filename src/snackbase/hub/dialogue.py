@@ -267,6 +267,7 @@ class Dialogue:
         """
         self._check_room(connection, request)
         subscription = self._rights.judge(connection, request)
+        self._rights.check_cost(connection, subscription)
         self._rights.put(connection, subscription)
         self._past.acknowledge(connection, subscription, self._position(connection.feed), action)
 

@@ -27,16 +27,18 @@ class LiveFeed(Feed):
 
     Attributes:
         connections: everybody who acts in the account or belongs to it.
+        judged: by user, how many of their subscriptions every event has to be judged for.
         partial: the rows of a transaction that has not arrived whole.
         announced: the highest number anybody has spoken of.
         users: how many openings hold it.
     """
 
-    __slots__ = ("announced", "connections", "partial", "ready", "repairing", "users")
+    __slots__ = ("announced", "connections", "judged", "partial", "ready", "repairing", "users")
 
     def __init__(self, account_id: str) -> None:
         super().__init__(account_id, Head(0, 0))
         self.connections: dict[object, None] = {}
+        self.judged: dict[str, int] = {}
         self.partial: list[Change] = []
         self.announced = 0
         self.users = 0

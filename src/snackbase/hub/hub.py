@@ -29,7 +29,7 @@ from snackbase.hub.passages import Passages
 from snackbase.hub.past import Past, ReadSnapshot
 from snackbase.hub.polling import Polling
 from snackbase.hub.replays import Replays
-from snackbase.hub.rights import Rights
+from snackbase.hub.rights import Budget, Rights
 from snackbase.hub.standings import Standings
 from snackbase.hub.timekeeper import Timekeeper, timing_of
 from snackbase.metrics import Counters, add
@@ -133,6 +133,7 @@ class Hub:
         )
         self.rights = Rights(
             catalog,
+            budget=Budget(user=settings.realtime_max_judged_per_user, account=settings.realtime_max_judged_per_account),
             unreplay=self._replays.drop,
             reload=reload_of,
             end=self.end,

@@ -112,6 +112,7 @@ class Past:
             return None
         # Judged again: rules and rights may have changed while the store was asked.
         subscription = self._rights.judge(connection, request)
+        self._rights.check_cost(connection, subscription)
         reason = self._standings.refusal(standing, subscription)
         if reason is not None:
             self._rights.put(connection, subscription)
@@ -167,6 +168,7 @@ class Past:
         if connection.state is not State.LIVE:
             return
         subscription = self._rights.judge(connection, request)
+        self._rights.check_cost(connection, subscription)
         place = Position(found.head.seq, found.head.ts_us, found.version)
         token = self._positions.token(connection.feed.account_id, place)
         self._rights.register(connection, subscription)

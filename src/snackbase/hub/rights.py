@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
 import structlog
 
 from snackbase.catalog import Catalog
@@ -25,6 +26,15 @@ from snackbase.realtime.session import State, Subscription
 log = structlog.get_logger("snackbase.hub")
 
 SLICE = 200
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """How many subscriptions of a user, and different views of an account, every event may have to be judged for."""
+
+    user: int
+    account: int
+
+
 PERSONAL_CLAIMS = frozenset({"role", "groups", "email"})
 """Claims that a change of a user's row can change; the id and the account never do."""
 
@@ -44,6 +54,7 @@ class Rights:
         self,
         catalog: Catalog,
         *,
+        budget: Budget,
         unreplay: Callable[[Connection, Subscription], None],
         reload: Callable[[Connection], Awaitable[Principal]],
         end: Callable[[Connection, Closing], None],
@@ -52,6 +63,7 @@ class Rights:
         counters: Counters,
     ) -> None:
         self._catalog = catalog
+        self._budget = budget
         self._unreplay = unreplay
         self._reload = reload
         self._end = end
@@ -115,6 +127,40 @@ class Rights:
             subscription.views = self.judge(connection, subscription.request).views
         self._join(connection, subscription)
 
+    def check_cost(self, connection: Connection, subscription: Subscription) -> None:
+        """Refuse what every event of the account would have to be judged for, beyond a budget (views with an index, and
+        views that somebody else has too, cost next to nothing).
+
+        Raises:
+            ProtocolError: `too_costly`.
+        """
+        if not _costly(subscription):
+            return
+        live, user = connection.feed, connection.identity.user_id
+        every = subscription.collection_id == EVERY_COLLECTION
+        collection = subscription.request.collection
+        if live.judged.get(user, 0) >= self._budget.user:
+            what = f"{self._budget.user} subscriptions of one user"
+        elif live.costly >= self._budget.account and not live.has(subscription.views, every=every):
+            what = f"{self._budget.account} different views of one account"
+        else:
+            return
+        raise ProtocolError(
+            "too_costly",
+            f"Every change is judged for this subscription, and {what} of that kind are the most; a condition such as "
+            "`field = value`, `field IN (...)` or `@request.auth.id IN field` at the top level makes it cheap.",
+            collection=collection,
+        )
+
+    def _count(self, connection: Connection, subscription: Subscription, more: int) -> None:
+        if _costly(subscription):
+            judged, user = connection.feed.judged, connection.identity.user_id
+            left = judged.get(user, 0) + more
+            if left > 0:
+                judged[user] = left
+            else:
+                judged.pop(user, None)
+
     def _join(self, connection: Connection, subscription: Subscription) -> None:
         live = connection.feed
         bits, name = subscription.bits, subscription.name
@@ -123,11 +169,13 @@ class Rights:
         else:
             view = subscription.views[subscription.collection_id]
             subscription.membership = live.join(connection, view, bits=bits, name=name)
+        self._count(connection, subscription, 1)
 
     def _leave(self, connection: Connection, subscription: Subscription) -> None:
         if subscription.membership is not None and connection.live is not None:
             connection.live.leave(connection, subscription.membership)
             subscription.membership = None
+            self._count(connection, subscription, -1)
 
     def _refresh_every(self, connection: Connection) -> None:
         """The unnamed subscriptions changed, so `*` covers other collections than before."""
@@ -267,6 +315,10 @@ class Rights:
         payload = protocol.resync(subscription.request.collection, reason, position, name=subscription.request.id)
         wire = connection.wire
         connection.out.append(wire.message(payload) if connection.held else wire.resumable(payload, position.encode()))
+
+
+def _costly(subscription: Subscription) -> bool:
+    return any(view.costly for view in subscription.views.values())
 
 
 def _reason(before: Collection | None, after: Collection | None) -> str | None:

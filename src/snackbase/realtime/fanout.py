@@ -62,6 +62,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     fields: tuple[str, ...] | None = None
     index: IndexedOn | None = None
 
+    @property
+    def costly(self) -> bool:
+        """Whether every event of the collection has to be judged for it: nothing tells before that it cannot match."""
+        return self.sees is not None and self.index is None
+
 
 class Verdict(msgspec.Struct, frozen=True):
     """How one change appears through a view: the delivered operation, and whether it is really an enter or a leave."""
@@ -137,6 +142,10 @@ class Group:
         self.views = views
         self.index = index
         self.variants: dict[tuple[int, str | None, Wire, bool], Variant] = {}
+
+    @property
+    def costly(self) -> bool:
+        return any(view.costly for view in self.views.values())
 
     def variant(self, bits: int, name: str | None, wire: Wire, *, stages: bool) -> Variant:
         key = (bits, name, wire, stages)
@@ -214,43 +223,39 @@ class Feed:
 
     Attributes:
         at: everything up to here has been given to `route` (or was skipped because nobody listened yet).
+        costly: groups that have to be judged for every event of a collection.
         deliveries, events: running totals, read by the metrics: by wire, and by operation.
     """
 
-    __slots__ = ("_groups", "account_id", "at", "deliveries", "events", "members")
+    __slots__ = ("_groups", "account_id", "at", "costly", "deliveries", "events", "members")
 
     def __init__(self, account_id: str, at: Head) -> None:
         self.account_id = account_id
         self.at = at
         self.members = 0
+        self.costly = 0
         self.deliveries: dict[str, int] = {}
         self.events: dict[str, int] = {}
         self._groups: dict[str, _Groups] = {}
 
     def join(self, member: Member, view: View, *, bits: int, name: str | None) -> Membership:
         """Add a subscription to one collection: from the next change on it is delivered."""
-        return self._join(member, view.collection_id, view.key, {view.collection_id: view}, bits=bits, name=name)
+        return self._join(member, {view.collection_id: view}, every=False, bits=bits, name=name)
 
     def join_every(self, member: Member, views: Mapping[str, View], *, bits: int, name: str | None) -> Membership:
         """Add a subscription to `*`: one list over the collections that `views` has by id."""
-        key = tuple(view.key for view in views.values())
-        return self._join(member, EVERY, key, views, bits=bits, name=name)
+        return self._join(member, views, every=True, bits=bits, name=name)
 
     def _join(
-        self,
-        member: Member,
-        collection_id: str,
-        key: tuple[object, ...],
-        views: Mapping[str, View],
-        *,
-        bits: int,
-        name: str | None,
+        self, member: Member, views: Mapping[str, View], *, every: bool, bits: int, name: str | None
     ) -> Membership:
+        collection_id, key = EVERY if every else next(iter(views)), _key(views, every=every)
         groups = self._groups.setdefault(collection_id, _Groups())
         group = groups.by_key.get(key)
         if group is None:
-            group = Group(key, views, None if collection_id == EVERY else views[collection_id].index)
+            group = Group(key, views, None if every else views[collection_id].index)
             groups.add(group)
+            self.costly += group.costly
         stages = member.staged is not None
         group.variant(bits, name, member.wire, stages=stages).members[member] = None
         self.members += 1
@@ -267,8 +272,14 @@ class Feed:
         if not group.variants:
             groups = self._groups[membership.collection_id]
             groups.remove(group)
+            self.costly -= group.costly
             if not groups.by_key:
                 del self._groups[membership.collection_id]
+
+    def has(self, subscription_views: Mapping[str, View], *, every: bool) -> bool:
+        """Whether a subscription with these views would share a group that is there already."""
+        groups = self._groups.get(EVERY if every else next(iter(subscription_views)))
+        return groups is not None and _key(subscription_views, every=every) in groups.by_key
 
     def groups(self) -> Iterator[Group]:
         for groups in self._groups.values():
@@ -336,6 +347,10 @@ class Feed:
             if not member.out:
                 dirty.append(member)
             unstage(member, position, resumable=not member.held)
+
+
+def _key(views: Mapping[str, View], *, every: bool) -> tuple[object, ...]:
+    return tuple(view.key for view in views.values()) if every else next(iter(views.values())).key
 
 
 def unstage(member: Member, position: str, *, resumable: bool) -> None:

@@ -413,6 +413,31 @@ async def test_the_limit_of_a_user_refuses_the_next_connection(tmp_path: Path) -
         await home.client(ann)
 
 
+async def test_subscriptions_that_every_event_is_judged_for_have_a_budget(tmp_path: Path) -> None:
+    settings = {"realtime_max_judged_per_user": 3, "realtime_max_judged_per_account": 4}
+    async with house(tmp_path, realtime_heartbeat_seconds=3600, **settings) as home:
+        await home.collection("posts", text("title"))
+        account = await home.account("acme")
+        ann, bob = await home.client(person("ann", account)), await home.client(person("bob", account))
+
+        def ask(client: Client, number: int, filter_text: str) -> str:
+            client.send(action="subscribe", collection="posts", id=f"s{number}", filter=filter_text)
+            return str(client.messages()[-1].get("code", client.messages()[-1]["type"]))
+
+        assert [ask(ann, n, f"title ~ '{n}%'") for n in range(4)] == ["subscribed"] * 3 + ["too_costly"]
+        assert [ask(ann, n, f"title = '{n}'") for n in range(10, 30)] == ["subscribed"] * 20, "indexed ones are free"
+        assert [ask(bob, n, f"title ~ '{n}%'") for n in (7, 8)] == ["subscribed", "too_costly"]
+        assert ask(bob, 9, "title ~ '1%'") == "subscribed", "a view that is judged anyway costs nothing more"
+        ann.send(action="unsubscribe", id="s0")
+        assert ask(bob, 10, "title ~ '8%'") == "subscribed"
+        live = home.hub.feeds.get(account)
+        assert live is not None
+        assert (live.costly, live.judged) == (4, {"ann": 2, "bob": 3})
+        for client in (ann, bob):
+            client.connection.lost(1000, "")
+        assert (live.costly, live.judged) == (0, {})
+
+
 async def test_a_connection_that_is_lost_is_forgotten_once(home: House) -> None:
     await home.collection("posts")
     client = await subscribed(home)
