@@ -184,9 +184,9 @@ class Dialogue:
         """
         parts: list[tuple[Subscription, Head]] = []
         try:
-            for request in requests:
+            for left, request in zip(reversed(range(len(requests))), requests, strict=True):
                 try:
-                    part = await self._subscribe_one(connection, request, action)
+                    part = await self._subscribe_held(connection, request, action, more_to_come=left > 0)
                 except (ProtocolError, HookAbort) as error:
                     if refused is None:
                         raise
@@ -196,6 +196,17 @@ class Dialogue:
         finally:
             if parts:
                 self._past.replay(connection, parts)
+
+    async def _subscribe_held(
+        self, connection: Connection, request: SubscribeRequest, action: str | None, *, more_to_come: bool
+    ) -> tuple[Subscription, Head] | None:
+        """While others are still to come nothing moves the resume point: who lost the stream then would skip them."""
+        connection.held += more_to_come
+        try:
+            return await self._subscribe_one(connection, request, action)
+        finally:
+            if connection.state is not State.ENDED:
+                connection.held -= more_to_come
 
     async def _subscribe_one(
         self, connection: Connection, request: SubscribeRequest, action: str | None
