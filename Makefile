@@ -14,7 +14,7 @@ LOCK_TOOL := uv==0.13.9
 UV_COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-config pyproject.toml
 
-.PHONY: help serve test check format bench demo wheel lock clean venv venv-dev client-tools python
+.PHONY: help serve test proof check format bench demo wheel lock clean venv venv-dev client-tools python
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ format: venv-dev ## Rewrite the sources in the project's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+proof: venv-dev client-tools ## Run the standing proof for half an hour (ARGS="--minutes 5 --seed 7")
+	@$(BIN)/python -m proof $(ARGS)
+
 bench: venv-dev ## Measure SnackBase beside its peers (ARGS go to the benchmark)
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -53,7 +56,7 @@ lock: python ## Renew both lock files from pyproject.toml, and the Node lock fil
 
 clean: ## Remove everything that the other targets made (data in sb_data/ stays)
 	@rm -rf .venv .venv-lock build dist tests/js/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	@find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find src tests tools proof -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python:
 	@test -n "$(PYTHON)" || { echo 'SnackBase needs Python 3.11 or newer and found none in PATH; name one: make PYTHON=/path/to/python3' >&2; exit 1; }

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support import browser as browser_support
 from tests.support import missing
+from tests.support import nginx as nginx_support
 from tests.support import node as node_support
 from tests.support.server import ServerProcess
 
@@ -48,6 +49,14 @@ def browser(node: ModuleType) -> ModuleType:
         remedy = f"install Chrome or Chromium, or set {browser_support.VARIABLE} to its path"
         pytest.skip(missing.reason("Chrome or Chromium", remedy))
     return browser_support
+
+
+@pytest.fixture
+def nginx() -> ModuleType:
+    """`tests.support.nginx` (Nginx); the test is left out loudly where there is no nginx."""
+    if nginx_support.find_nginx() is None:
+        pytest.skip(missing.reason("nginx", nginx_support.REMEDY))
+    return nginx_support
 
 
 @pytest.fixture(scope="session")

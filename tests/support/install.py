@@ -1,4 +1,4 @@
-"""Installs what the client tests need besides Python: npm packages, and Debian's Chromium where that is allowed.
+"""Installs what the tests need besides Python: npm packages, and Debian's Chromium and nginx where that is allowed.
 
 `make test` runs it as `python -m tests.support.install`; the second time it finds everything there. What cannot be had
 is said here, and again by pytest at the end with the names of the tests that did not run.
@@ -10,12 +10,15 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from tests.support.browser import find_browser
+from tests.support.nginx import REMEDY, UNPACKED, find_nginx
 from tests.support.node import JS, MODULES, OLDEST
 
 STAMP = MODULES / ".snackbase-setup"
+APT = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=2")
 
 
 def main() -> int:
@@ -25,6 +28,7 @@ def main() -> int:
         if not install_packages():
             return 1
         install_browser()
+        install_nginx()
     return 0
 
 
@@ -60,21 +64,42 @@ def install_browser() -> None:
         say("No Chrome or Chromium found: the browser tests will not run. SNACKBASE_TEST_BROWSER can name one.")
         return
     print("Installing Debian's chromium for the browser tests.", flush=True)
-    apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=2"]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in ([*apt, "update"], [*apt, "install", "--yes", "--no-install-recommends", "chromium"]):
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if done.returncode != 0:
-            print(done.stdout[-4000:], flush=True)
+    run(*APT, "update")
+    run(*APT, "install", "--yes", "--no-install-recommends", "chromium")
     if find_browser() is None:
         say("Debian's chromium could not be installed: the browser tests will not run.")
+
+
+def install_nginx() -> None:
+    """Unpacks Debian's nginx into build/ when there is none; says so otherwise. No service is installed or started."""
+    if find_nginx() is not None:
+        return
+    if not is_debian() or os.geteuid() != 0 or shutil.which("apt-get") is None:
+        say(f"No nginx found: the tests behind a proxy will not run; {REMEDY}.")
+        return
+    print("Unpacking Debian's nginx for the tests behind a proxy.", flush=True)
+    run(*APT, "update")
+    with tempfile.TemporaryDirectory() as folder:
+        run(*APT, "-o", "APT::Sandbox::User=root", "download", "nginx", cwd=folder)
+        for package in Path(folder).glob("*.deb"):
+            run("dpkg-deb", "--extract", str(package), str(UNPACKED))
+    if find_nginx() is None:
+        say(f"Debian's nginx could not be unpacked: the tests behind a proxy will not run; {REMEDY}.")
+
+
+def run(*command: str, cwd: str | None = None) -> None:
+    """Runs a command without a terminal and prints what it said when it failed."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode != 0:
+        print(done.stdout[-4000:], flush=True)
 
 
 def is_debian() -> bool:

@@ -1,0 +1,133 @@
+"""The comparison: every live list of every client with what `GET /records` answers for that user, byte for byte."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from proof.livelist import Difference
+from proof.people import Login
+
+PATIENCE_S = 90.0
+_decode = msgspec.json.Decoder().decode
+
+
+@dataclass(frozen=True)
+class Held:
+    """A list as a client holds it now.
+
+    Attributes:
+        settled: nothing is under way: it is live, or it was refused.
+        refused: the user may not read it, as the client was told.
+        cursor: up to where the client has it.
+        exact: whether the records are the server's bytes; else (JavaScript) they are equal values.
+    """
+
+    name: str
+    client: str
+    kind: str
+    login: Login
+    collection: str
+    filter: str | None
+    fields: str | None
+    settled: bool
+    refused: bool
+    cursor: str | None
+    records: Mapping[str, bytes]
+    exact: bool = True
+    story: str = ""
+
+
+class Holder(Protocol):
+    """A client that keeps lists."""
+
+    async def held(self) -> Sequence[Held]: ...
+
+
+@dataclass
+class Comparison:
+    """What one checkpoint compared."""
+
+    lists: int = 0
+    refused: int = 0
+    records: int = 0
+    waited_s: float = 0.0
+
+
+async def compare(holders: Sequence[Holder], heads: Callable[[], Awaitable[Mapping[str, str]]]) -> Comparison:
+    """Wait until every list stands at its account's head, then compare all of them. Nobody writes meanwhile.
+
+    Args:
+        heads: the position of each account by its slug.
+
+    Raises:
+        Difference: a list is not what the server answers, or does not get there.
+    """
+    began = time.monotonic()
+    while True:
+        at = await heads()
+        await _until_there(holders, at, began)
+        done = Comparison(waited_s=time.monotonic() - began)
+        truths: dict[tuple[str, ...], tuple[int, Mapping[str, bytes]]] = {}
+        every = [one for holder in holders for one in await holder.held()]
+        for one in every:
+            await _fetch(one, truths)
+        # Somebody's rights may have changed while it was read; then the question is asked again.
+        again = [one for holder in holders for one in await holder.held()]
+        if await heads() == at and all(_there(one, at) for one in again):
+            break
+    for one in every:
+        _judge(one, truths, done)
+    return done
+
+
+async def _until_there(holders: Sequence[Holder], at: Mapping[str, str], began: float) -> None:
+    while True:
+        late = [one for holder in holders for one in await holder.held() if not _there(one, at)]
+        if not late:
+            return
+        if time.monotonic() - began > PATIENCE_S:
+            names = ", ".join(f"{one.name} of {one.client} ({one.kind}) at {one.cursor}" for one in late)
+            head = at[late[0].login.person.account]
+            raise Difference(f"never caught up with {head}: {names}\n{late[0].story}")
+        await asyncio.sleep(0.05)
+
+
+def _there(one: Held, at: Mapping[str, str]) -> bool:
+    return one.settled and (one.refused or one.cursor == at[one.login.person.account])
+
+
+def _question(one: Held) -> tuple[str, ...]:
+    return (one.login.person.name, one.collection, one.filter or "", one.fields or "")
+
+
+async def _fetch(one: Held, truths: dict[tuple[str, ...], tuple[int, Mapping[str, bytes]]]) -> None:
+    question = _question(one)
+    if question not in truths:
+        asked = {key: value for key, value in (("filter", one.filter), ("fields", one.fields)) if value}
+        status, records, _ = await one.login.list(one.collection, asked)
+        truths[question] = (status, records)
+
+
+def _judge(one: Held, truths: Mapping[tuple[str, ...], tuple[int, Mapping[str, bytes]]], done: Comparison) -> None:
+    status, wanted = truths[_question(one)]
+    done.lists += 1
+    done.refused += one.refused
+    if one.refused != (status in (400, 403, 404)):
+        raise Difference(f"{_who(one)}: the client was {'' if one.refused else 'not '}refused, REST says {status}")
+    if one.records.keys() != wanted.keys():
+        missing, extra = sorted(wanted.keys() - one.records.keys()), sorted(one.records.keys() - wanted.keys())
+        raise Difference(f"{_who(one)}: missing {missing[:5]} ({len(missing)}), too many {extra[:5]} ({len(extra)})")
+    for record_id, record in wanted.items():
+        mine = one.records[record_id]
+        if mine != record if one.exact else _decode(mine) != _decode(record):
+            raise Difference(f"{_who(one)}: {record_id} is\n    {mine!r}\n  but REST says\n    {record!r}")
+        done.records += 1
+
+
+def _who(one: Held) -> str:
+    what = f"{one.collection}, filter {one.filter!r}, fields {one.fields!r}"
+    return f"{one.name} of {one.client} ({one.kind}; {what}; cursor {one.cursor})\n{one.story}\n  "

@@ -1,0 +1,141 @@
+"""Users of the server under proof: their logins, and REST as one of them, patient with a server that is away."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import msgspec
+
+API = "/api/v1"
+PASSWORD = "a-password-of-the-proof"
+PATIENCE_S = 60.0
+_bodies = msgspec.json.Decoder()
+_raw_items = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Unanswered(Exception):
+    """No answer, or one that says nothing about whether the request was served."""
+
+
+class Desk:
+    """The server's REST, without any proxy in between."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        # Certificates are never needed on loopback, and reading them takes time.
+        self.client = httpx.AsyncClient(base_url=base_url, verify=False, timeout=15)  # noqa: S501
+
+    async def once(self, method: str, path: str, *, token: str | None = None, **more: Any) -> httpx.Response:
+        """One request. Raises Unanswered when its outcome is unknown."""
+        headers = {**({"authorization": f"Bearer {token}"} if token else {}), **more.pop("headers", {})}
+        try:
+            answer = await self.client.request(method, f"{API}{path}", headers=headers, **more)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise Unanswered(f"{method} {path}: {type(error).__name__}") from None
+        if answer.status_code >= 500:
+            if answer.status_code == 500:
+                raise AssertionError(f"{method} {path}: 500 {answer.text}")
+            raise Unanswered(f"{method} {path}: {answer.status_code}")
+        return answer
+
+    async def until_answered(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """The same request again and again until it is answered; for what may be repeated."""
+        ends = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return await self.once(method, path, **more)
+            except Unanswered:
+                if time.monotonic() > ends:
+                    raise
+                await asyncio.sleep(0.2)
+
+
+class Person:
+    """A user. Each client makes a `Login` of its own."""
+
+    def __init__(self, desk: Desk, *, account: str, account_id: str, email: str, password: str = PASSWORD) -> None:
+        self.desk = desk
+        self.account = account
+        self.account_id = account_id
+        self.email = email
+        self.password = password
+        self.id = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.email.partition('@')[0]}@{self.account}"
+
+
+class Login:
+    """A token that is renewed before it expires.
+
+    A refresh whose answer was lost is never repeated: a refresh token that is used twice ends every login of the user.
+    """
+
+    def __init__(self, person: Person) -> None:
+        self.person = person
+        self.lifetime_s = 0.0
+        self._token = ""
+        self._refresh = ""
+        self._until = 0.0
+        self._turn = asyncio.Lock()
+
+    async def token(self, *, fresh: bool = False) -> str:
+        """An access token with some life in it; a new one when `fresh`."""
+        async with self._turn:
+            if fresh or time.monotonic() > self._until - 0.3 * self.lifetime_s:
+                await self._renew()
+            return self._token
+
+    async def _renew(self) -> None:
+        desk, person = self.person.desk, self.person
+        refresh, self._refresh = self._refresh, ""
+        answer = None
+        if refresh:
+            try:
+                answer = await desk.once("POST", "/auth/refresh", json={"refresh_token": refresh})
+            except Unanswered:
+                answer = None
+        if answer is None or answer.status_code != 200:
+            body = {"account": person.account, "email": person.email, "password": person.password}
+            answer = await desk.until_answered("POST", "/auth/login", json=body)
+        if answer.status_code != 200:
+            raise AssertionError(f"{person.name} cannot log in: {answer.status_code} {answer.text}")
+        told = _bodies.decode(answer.content)
+        self._token, self._refresh, self.lifetime_s = told["token"], told["refresh_token"], told["expires_in"]
+        self._until = time.monotonic() + self.lifetime_s
+
+    async def once(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """One request as this user. Raises Unanswered."""
+        return await self.person.desk.once(method, path, token=await self.token(), **more)
+
+    async def call(self, method: str, path: str, **more: Any) -> Any:
+        """A request that may be repeated, until it is answered with success; the answer's JSON."""
+        answer = await self.person.desk.until_answered(method, path, token=await self.token(), **more)
+        if not answer.is_success:
+            raise AssertionError(f"{method} {path}: {answer.status_code} {answer.text}")
+        return _bodies.decode(answer.content) if answer.content else None
+
+    async def list(
+        self, collection: str, query: Mapping[str, str], *, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, bytes], str]:
+        """A whole list, page by page: status, records by id as the server's bytes, and the first page's position."""
+        records: dict[str, bytes] = {}
+        position = ""
+        while True:
+            asked = {"sort": "id", "limit": "100", "skip": str(len(records)), "total": "false", **query}
+            path = f"/records/{collection}"
+            answer = await self.person.desk.until_answered(
+                "GET", path, token=await self.token(), params=asked, headers=dict(headers or {})
+            )
+            if answer.status_code != 200:
+                return answer.status_code, {}, ""
+            body = _raw_items.decode(answer.content)
+            items = [bytes(raw) for raw in _raws.decode(body["items"])]
+            position = position or _bodies.decode(body["position"])
+            records.update({str(_bodies.decode(_raw_items.decode(item)["id"])): item for item in items})
+            if len(items) < 100:
+                return 200, records, position

@@ -1,0 +1,192 @@
+"""The server under proof with its accounts, users and collections, and what an administrator changes in them."""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from proof.people import Desk, Login, Person
+from snackbase.config import setting_names
+from tests.support.server import PREFIX, ServerProcess
+
+ACCOUNTS = ("acme", "other")
+USERS = (("ann", 1), ("bob", 2), ("cat", 2))
+"""Names with their roles: 1 is admin, 2 is user."""
+ROOMS = ("red", "green", "blue")
+MEMBERS = '@request.auth.id != ""'
+OPEN: dict[str, Any] = {f"{rule}_rule": MEMBERS for rule in ("list", "view", "create", "update", "delete")}
+TASKS: list[dict[str, Any]] = [
+    {"name": "title", "type": "text", "required": True},
+    {"name": "points", "type": "number", "default": 0},
+    {"name": "done", "type": "boolean", "default": False},
+    {"name": "room", "type": "text"},
+    {"name": "members", "type": "json"},
+]
+NOTES: list[dict[str, Any]] = [
+    {"name": "title", "type": "text"},
+    {"name": "points", "type": "number", "default": 0},
+    {"name": "task", "type": "reference", "collection": "tasks", "on_delete": "cascade"},
+]
+COLLECTIONS: dict[str, list[dict[str, Any]]] = {"tasks": TASKS, "notes": NOTES}
+LIST_RULES: dict[str, tuple[str | None, ...]] = {
+    "tasks": (
+        MEMBERS,
+        "",
+        "@owns_record()",
+        "room IN @request.auth.groups",
+        "done = true || @has_role('admin')",
+        "@request.auth.id IN members || points < 30",
+        "created_by != @request.auth.id && room != 'red'",
+        None,
+    ),
+    "notes": (MEMBERS, "points > 20", "@owns_record() || @has_group('red')", "@has_role('admin')", None),
+}
+LIST_FIELDS = {
+    "tasks": ("*", "id,title,points,account_id", "title,room,members,created_by"),
+    "notes": ("*", "id,title"),
+}
+FILTERS: dict[str, tuple[str | None, ...]] = {
+    "tasks": (None, None, "points > 40", "done = true && title ~ 'a'", "room IN ('red', 'blue')", "room IS NULL"),
+    "notes": (None, "points <= 50", "title ~ '%b%'"),
+}
+SETTINGS: dict[str, Any] = {
+    "REALTIME_HEARTBEAT_SECONDS": 0.5,
+    "REALTIME_PING_SECONDS": 2,
+    "REALTIME_PONG_SECONDS": 2,
+    "REALTIME_STALL_SECONDS": 5,
+    "TRUSTED_PROXIES": "127.0.0.1",
+    "LOG_LEVEL": "warning",
+}
+# Names that later versions of the server know: small windows, so that who was away longer is behind them.
+PRUNING: dict[str, Any] = {}
+
+
+class World:
+    """One server, its people, and its superadmin."""
+
+    def __init__(self, folder: Path, *, token_s: float) -> None:
+        known = setting_names()
+        pruning = {name: value for name, value in PRUNING.items() if PREFIX + name in known}
+        self.prunes = bool(pruning)
+        settings = {**SETTINGS, **pruning, "ACCESS_TOKEN_EXPIRE_MINUTES": token_s / 60}
+        self.server = ServerProcess(folder, settings=settings)
+        self.desk = Desk(self.server.base_url)
+        self.people: dict[str, list[Person]] = {}
+        root = Person(
+            self.desk,
+            account="system",
+            account_id="",
+            email=ServerProcess.SUPERADMIN_EMAIL,
+            password=ServerProcess.SUPERADMIN_PASSWORD,
+        )
+        self.root = Login(root)
+        self.added: list[str] = []
+        self._numbers = 0
+
+    async def open(self) -> None:
+        await self.server.start()
+        for name, schema in COLLECTIONS.items():
+            await self.root.call("POST", "/collections", json={"name": name, "schema": schema, **OPEN})
+        for slug in ACCOUNTS:
+            made = await self.root.call("POST", "/accounts", json={"name": slug, "slug": slug})
+            self.people[slug] = [await self._user(slug, made["id"], name, role) for name, role in USERS]
+
+    async def close(self) -> None:
+        await self.desk.client.aclose()
+        if self.server.returncode is None:
+            await self.server.stop()
+
+    async def _user(self, slug: str, account_id: str, name: str, role: int) -> Person:
+        person = Person(self.desk, account=slug, account_id=account_id, email=f"{name}@example.com")
+        body = {"email": person.email, "password": person.password, "account_id": account_id, "role_id": role}
+        made = await self.root.call("POST", "/users", json={**body, "groups": [ROOMS[role]]})
+        person.id = made["id"]
+        return person
+
+    # What can be read ------------------------------------------------------------------------------------------------
+
+    async def everything(self, slug: str, collection: str) -> tuple[dict[str, bytes], str]:
+        """All records of an account, whoever may see them, and the account's position."""
+        status, records, position = await self.root.list(collection, {}, headers={"x-account-id": slug})
+        if status != 200:
+            raise AssertionError(f"the superadmin's list of {collection} was answered {status}")
+        return records, position
+
+    async def head(self, slug: str) -> str:
+        """The account's position."""
+        answer = await self.root.call(
+            "GET", "/records/tasks", params={"limit": "1", "total": "false"}, headers={"x-account-id": slug}
+        )
+        return str(answer["position"])
+
+    # What is changed; each returns a sentence ------------------------------------------------------------------------
+
+    async def change_rule(self, chance: random.Random) -> str:
+        collection = chance.choice(list(LIST_RULES))
+        rule = chance.choice(LIST_RULES[collection])
+        await self.root.call("PUT", f"/collections/{collection}/rules", json={"list_rule": rule})
+        return f"list_rule of {collection} is {rule!r}"
+
+    async def change_fields(self, chance: random.Random) -> str:
+        collection = chance.choice(list(LIST_FIELDS))
+        names = chance.choice(LIST_FIELDS[collection])
+        await self.root.call("PUT", f"/collections/{collection}/rules", json={"list_fields": names})
+        return f"list_fields of {collection} is {names}"
+
+    async def open_rules(self) -> None:
+        """Everybody sees everything again, so that a long proof does not wait behind a closed door."""
+        for collection in COLLECTIONS:
+            body = {"list_rule": MEMBERS, "list_fields": "*"}
+            await self.root.call("PUT", f"/collections/{collection}/rules", json=body)
+
+    async def change_groups(self, chance: random.Random) -> str:
+        person = chance.choice(self.people[chance.choice(ACCOUNTS)])
+        groups = [room for room in ROOMS if chance.random() < 0.5]
+        await self.root.call("PATCH", f"/users/{person.id}", json={"groups": groups})
+        return f"{person.name} is in the groups {groups}"
+
+    async def change_role(self, chance: random.Random) -> str:
+        person = chance.choice(self.people[chance.choice(ACCOUNTS)])
+        role = chance.choice((1, 2))
+        await self.root.call("PATCH", f"/users/{person.id}", json={"role_id": role})
+        return f"{person.name} has the role {role}"
+
+    async def change_schema(self, chance: random.Random) -> str:
+        """Add a field with a default to a collection, or drop one that was added."""
+        collection = chance.choice(list(COLLECTIONS))
+        fields = [dict(one) for one in (await self._definition(collection))["schema"]]
+        mine = [one for one in fields if one["name"].startswith("extra")]
+        if mine and chance.random() < 0.6:
+            gone = chance.choice(mine)["name"]
+            await self._define(collection, [one for one in fields if one["name"] != gone])
+            return f"{collection} lost the field {gone}"
+        self._numbers += 1
+        name = f"extra{self._numbers}"
+        kind: Mapping[str, Any] = chance.choice(
+            ({"type": "text", "default": "so"}, {"type": "number", "default": 7}, {"type": "boolean", "default": True})
+        )
+        await self._define(collection, [*fields, {"name": name, **kind}])
+        return f"{collection} has a new field {name} ({kind['type']})"
+
+    async def _definition(self, collection: str) -> dict[str, Any]:
+        return dict(await self.root.call("GET", f"/collections/{collection}"))
+
+    async def _define(self, collection: str, schema: list[dict[str, Any]]) -> None:
+        await self.root.call("PUT", f"/collections/{collection}", json={"schema": schema})
+
+    async def end_logins(self, chance: random.Random) -> str:
+        """A user's password is set anew, which ends every login of theirs."""
+        person = chance.choice(self.people[chance.choice(ACCOUNTS)])
+        await self.root.call("PUT", f"/users/{person.id}/password", json={"new_password": person.password})
+        return f"all logins of {person.name} have ended"
+
+    # The process -----------------------------------------------------------------------------------------------------
+
+    async def kill(self) -> str:
+        await self.server.kill()
+        await self.server.start()
+        return "the server was killed and started again"
+
+    async def restart(self) -> str:
+        await self.server.restart()
+        return "the server was restarted"
