@@ -35,6 +35,7 @@ from snackbase.storage.sqlite import SQLiteStore, wall_clock_us
 from snackbase.web.accounts import AccountRoutes
 from snackbase.web.changes import ChangeRoutes
 from snackbase.web.collections import CollectionRoutes
+from snackbase.web.explain import ExplainRoutes
 from snackbase.web.guard import Guard
 from snackbase.web.middleware import Http, not_found
 from snackbase.web.ops import OpsRoutes
@@ -209,7 +210,8 @@ def _realtime(
         enabled=settings.realtime_enabled,
         most=settings.realtime_max_subscriptions,
     )
-    return hub, [*websocket.routes(), *sse.routes(), *changes.routes(), *echo_routes(settings)]
+    explain = ExplainRoutes(hub, Guard(core.authenticator, counters).authenticate)
+    return hub, [*websocket.routes(), *sse.routes(), *changes.routes(), *explain.routes(), *echo_routes(settings)]
 
 
 def _publish(metrics: Metrics, hub: Hub, store: SQLiteStore) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 from snackbase.auth import Claims
 from snackbase.errors import Closing
 from snackbase.hub.feeds import LiveFeed
+from snackbase.metrics import Counters
 from snackbase.realtime.link import Link, Wire
 from snackbase.realtime.protocol import ClientMessage
 from snackbase.realtime.resume import Replay
@@ -17,6 +18,8 @@ from snackbase.realtime.session import Session, State, Timing
 
 class Desk(Protocol):
     """What a connection hands on to the hub."""
+
+    counters: Counters
 
     def receive(self, connection: "Connection", payload: bytes) -> None: ...
 
@@ -96,7 +99,9 @@ class Connection(Session):
         if link is None or not frames:
             return
         self.out = []
-        self.sent += sum(map(len, frames))
+        size = sum(map(len, frames))
+        self.sent += size
+        self.desk.counters.bytes_sent += size
         link.write(frames)
         buffered = link.buffered()
         if buffered:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from snackbase.model import Change, Head
-from snackbase.realtime.fanout import Feed
+from snackbase.realtime.fanout import Feed, Tally
 from snackbase.storage.base import Store
 
 log = structlog.get_logger("snackbase.hub")
@@ -35,8 +35,8 @@ class LiveFeed(Feed):
 
     __slots__ = ("announced", "connections", "judged", "partial", "ready", "repairing", "users")
 
-    def __init__(self, account_id: str) -> None:
-        super().__init__(account_id, Head(0, 0))
+    def __init__(self, account_id: str, tally: Tally) -> None:
+        super().__init__(account_id, Head(0, 0), tally)
         self.connections: dict[object, None] = {}
         self.judged: dict[str, int] = {}
         self.partial: list[Change] = []
@@ -66,8 +66,10 @@ class Feeds:
         route: Callable[[LiveFeed, Sequence[Change]], None],
         lost: Callable[[LiveFeed], None],
         spawn: Callable[..., object],
+        tally: Tally,
     ) -> None:
         self._store = store
+        self._tally = tally
         self._route = route
         self._lost = lost
         self._spawn = spawn
@@ -90,7 +92,7 @@ class Feeds:
         """
         live = self._live.get(account_id)
         if live is None:
-            live = self._live[account_id] = LiveFeed(account_id)
+            live = self._live[account_id] = LiveFeed(account_id, self._tally)
             live.ready = asyncio.get_running_loop().create_future()
             self._spawn(self._read_head(live, live.ready), name="feed-head")
         live.users += 1

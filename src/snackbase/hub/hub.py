@@ -24,6 +24,7 @@ from snackbase.hub.admission import Admission, Refused, limits_of
 from snackbase.hub.connection import Connection
 from snackbase.hub.delivery import Delivery
 from snackbase.hub.dialogue import Dialogue, who
+from snackbase.hub.explain import Explainer
 from snackbase.hub.feeds import Feeds, LiveFeed
 from snackbase.hub.passages import Passages
 from snackbase.hub.past import Past, ReadSnapshot
@@ -103,7 +104,7 @@ class Hub:
         self._catalog = catalog
         self._hooks = hooks
         self._positions = positions
-        self._counters = counters
+        self.counters = counters
         self._authenticate = authenticate
         self._spawn = spawn
         self._timing = timing_of(settings)
@@ -111,7 +112,7 @@ class Hub:
         self._connections: dict[Connection, None] = {}
         self._admission = Admission(limits_of(settings))
         self._pending: list[Sequence[Change]] = []
-        self.feeds = Feeds(store, route=self._route, lost=self._lost_history, spawn=spawn)
+        self.feeds = Feeds(store, route=self._route, lost=self._lost_history, spawn=spawn, tally=counters)
         self.delivery = Delivery(
             most=settings.realtime_outbox_bytes,
             most_in_all=settings.realtime_outbox_total_bytes,
@@ -142,6 +143,7 @@ class Hub:
             counters=counters,
         )
         standings = Standings(store, catalog, positions)
+        self.explainer = Explainer(store, catalog, positions)
         self.polling = Polling(store, catalog, standings, self._passages, token=self._token)
         self._past = Past(
             standings=standings,
@@ -209,7 +211,7 @@ class Hub:
         try:
             self._admission.admit(opening.address, now)
         except Refused as refused:
-            add(self._counters.connections, (opening.wire.name, refused.error.code))
+            add(self.counters.connections, (opening.wire.name, refused.error.code))
             raise
         connection = Connection(
             os.urandom(12).hex(),
@@ -228,9 +230,9 @@ class Hub:
         except BaseException as error:
             self._forget(connection)
             if isinstance(error, Refused):
-                add(self._counters.connections, (opening.wire.name, error.error.code))
+                add(self.counters.connections, (opening.wire.name, error.error.code))
             raise
-        add(self._counters.connections, (opening.wire.name, "opened"))
+        add(self.counters.connections, (opening.wire.name, "opened"))
         self._time.begin(connection)
         return connection
 
@@ -318,8 +320,9 @@ class Hub:
         self.delivery.forget(connection)
 
     def _leave(self, connection: Connection, word: str, code: int | None, reason: str) -> None:
-        add(self._counters.closes, word)
+        add(self.counters.closes, word)
         entered, values = connection.live is not None, who(connection)
+        self.explainer.note_end(connection, word)
         self._forget(connection)
         if entered and self._hooks.has("on_realtime_disconnect"):
             told = self._hooks.fire("on_realtime_disconnect", refusing=False, code=code, reason=reason, **values)  # type: ignore[arg-type]  # as above

@@ -122,6 +122,7 @@ class Past:
             self._rights.resync(connection, subscription, reason)
             return None
         add(self._counters.resumes, "recovered")
+        subscription.since_seq = standing.place.seq
         self._rights.register(connection, subscription)
         self.acknowledge(connection, subscription, request.since or "", action)
         return subscription, standing.place
@@ -171,6 +172,7 @@ class Past:
         self._rights.check_cost(connection, subscription)
         place = Position(found.head.seq, found.head.ts_us, found.version)
         token = self._positions.token(connection.feed.account_id, place)
+        subscription.since_seq = found.head.seq
         self._rights.register(connection, subscription)
         self.acknowledge(connection, subscription, token, action)
         replay = Replay(connection, [(subscription, found.head)])

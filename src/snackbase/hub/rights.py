@@ -78,6 +78,7 @@ class Rights:
     def put(self, connection: Connection, subscription: Subscription) -> None:
         """Join the feed: from the next change on it is delivered. Replaces the subscription of the same key."""
         self.register(connection, subscription)
+        subscription.since_seq = connection.feed.at.seq
         self.join(connection, subscription)
 
     def register(self, connection: Connection, subscription: Subscription) -> None:
@@ -183,6 +184,7 @@ class Rights:
             if subscription.collection_id == EVERY_COLLECTION and subscription.membership is not None:
                 self._leave(connection, subscription)
                 fresh = self.judge(connection, subscription.request)
+                fresh.since_seq = subscription.since_seq
                 connection.subscriptions[key] = fresh
                 self._join(connection, fresh)
 
@@ -307,6 +309,7 @@ class Rights:
                 request = protocol.renamed(request, definition.collection.name)
         fresh = self.judge(connection, request)
         fresh.request = subscription.request
+        fresh.since_seq = connection.feed.at.seq
         return fresh
 
     def resync(self, connection: Connection, subscription: Subscription, reason: str) -> None:

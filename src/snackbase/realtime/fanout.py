@@ -218,24 +218,30 @@ EVERY = "*"
 Events = list[tuple[Judged, Verdict, View]]
 
 
+class Tally(Protocol):
+    """Running totals (metrics.Counters): deliveries by wire, changes by operation, encodings."""
+
+    deliveries: dict[str, int]
+    events: dict[str, int]
+    encodings: int
+
+
 class Feed:
     """One account's live side on this node.
 
     Attributes:
         at: everything up to here has been given to `route` (or was skipped because nobody listened yet).
         costly: groups that have to be judged for every event of a collection.
-        deliveries, events: running totals, read by the metrics: by wire, and by operation.
     """
 
-    __slots__ = ("_groups", "account_id", "at", "costly", "deliveries", "events", "members")
+    __slots__ = ("_groups", "account_id", "at", "costly", "members", "tally")
 
-    def __init__(self, account_id: str, at: Head) -> None:
+    def __init__(self, account_id: str, at: Head, tally: Tally) -> None:
         self.account_id = account_id
         self.at = at
+        self.tally = tally
         self.members = 0
         self.costly = 0
-        self.deliveries: dict[str, int] = {}
-        self.events: dict[str, int] = {}
         self._groups: dict[str, _Groups] = {}
 
     def join(self, member: Member, view: View, *, bits: int, name: str | None) -> Membership:
@@ -298,6 +304,7 @@ class Feed:
         for change in changes:
             if change.op is Op.CONTROL:
                 continue
+            self.tally.events[change.op.value] = self.tally.events.get(change.op.value, 0) + 1
             groups = self._groups.get(change.collection_id)
             if groups is None and every is None:
                 continue
@@ -326,7 +333,8 @@ class Feed:
                     continue
                 payloads = payloads_of(chosen, variant.name, position, made)
                 count = len(variant.members)
-                self.deliveries[variant.wire.name] = self.deliveries.get(variant.wire.name, 0) + count * len(payloads)
+                deliveries, wire = self.tally.deliveries, variant.wire.name
+                deliveries[wire] = deliveries.get(wire, 0) + count * len(payloads)
                 if variant.stages:
                     for member in variant.members:
                         if member.staged is not None:
@@ -340,9 +348,7 @@ class Feed:
                     if not member.out:
                         dirty.append(member)
                     member.out.append(frame)
-            for _, verdict, _ in events:
-                name = OPERATION_NAMES[verdict.bit]
-                self.events[name] = self.events.get(name, 0) + 1
+        self.tally.encodings += len(made)
         for member in staging:
             if not member.out:
                 dirty.append(member)

@@ -42,9 +42,13 @@ class State(IntEnum):
 
 
 class Subscription:
-    """One acknowledged subscription: what was asked for, and its place in the feed (None while it is held)."""
+    """One acknowledged subscription: what was asked for, and its place in the feed (None while it is held).
 
-    __slots__ = ("bits", "claims", "collection_id", "membership", "request", "views")
+    Attributes:
+        since_seq: the number after which it is told everything, live or replayed.
+    """
+
+    __slots__ = ("bits", "claims", "collection_id", "membership", "request", "since_seq", "views")
 
     def __init__(self, request: SubscribeRequest, collection_id: str, bits: int) -> None:
         self.request = request
@@ -53,6 +57,7 @@ class Subscription:
         self.claims: frozenset[str] = frozenset()
         self.views: Mapping[str, View] = {}
         self.membership: Membership | None = None
+        self.since_seq = 0
 
     @property
     def view_key(self) -> tuple[object, ...]:

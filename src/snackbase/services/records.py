@@ -34,8 +34,9 @@ from snackbase.services.preparation import Context, Edit, Preparation, known_id
 from snackbase.storage.base import Committed, Page, Query, Store, Transaction, Write
 
 MAX_BATCH = 100
-MOST_TRIES = 3
-"""Of a request that met a schema change: its definition was replaced between judging and writing."""
+MOST_TRIES = 20
+"""Of a request that met a schema change: its definition was replaced between judging and writing. Each try knows the
+newest one, so only a schema that changes without pause uses them up (3 were too few on a busy machine)."""
 RETRY_AFTER_S = 0.01
 
 T = TypeVar("T")

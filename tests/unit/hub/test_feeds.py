@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snackbase.hub.feeds import Feeds, LiveFeed
+from snackbase.metrics import Counters
 from snackbase.model import Change, Head, Op
 
 
@@ -65,7 +66,7 @@ class Scene:
         self.routed: list[list[int]] = []
         self.lost = 0
         self.tasks: set[asyncio.Task[Any]] = set()
-        self.feeds = Feeds(self.store, route=self.route, lost=self.note_lost, spawn=self.spawn)  # type: ignore[arg-type]  # only what feeds read
+        self.feeds = Feeds(self.store, route=self.route, lost=self.note_lost, spawn=self.spawn, tally=Counters())  # type: ignore[arg-type]  # only what feeds read
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)

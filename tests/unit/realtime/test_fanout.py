@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snackbase.metrics import Counters
 from snackbase.model import Change, Head, Op
 from snackbase.realtime.fanout import CREATE, DELETE, UPDATE, Feed, IndexedOn, Predicate, View
 from snackbase.realtime.link import Wire
@@ -115,7 +116,7 @@ def route(feed: Feed, *changes: Change) -> list[Any]:
 
 @pytest.fixture
 def feed() -> Feed:
-    return Feed("a", Head(0, 0))
+    return Feed("a", Head(0, 0), Counters())
 
 
 def test_an_event_has_the_form_of_the_contract(feed: Feed) -> None:
@@ -182,7 +183,8 @@ def test_the_members_of_a_group_get_the_very_same_bytes_object(feed: Feed) -> No
         feed.join(client, view(), bits=ALL, name=None)
     route(feed, log.change(Op.CREATE, "r1"))
     assert len({id(client.out[0]) for client in clients}) == 1
-    assert feed.deliveries == {"websocket": 3}
+    assert feed.tally.deliveries == {"websocket": 3}
+    assert (feed.tally.encodings, feed.tally.events) == (1, {"create": 1})
     assert len(list(feed.groups())) == 1
 
 
@@ -330,7 +332,7 @@ def test_a_client_that_applies_create_update_and_delete_holds_exactly_the_list(
         "u2 and 1": (lambda record: record["owner"] == "u2" and record["n"] > 0, IndexedOn("owner", ("u2",))),
         "n": (lambda record: record["n"] == 1, None),
     }
-    feed, log = Feed("a", Head(0, 0)), Log()
+    feed, log = Feed("a", Head(0, 0), Counters()), Log()
     clients = {key: Client() for key in rules}
     for key, (sees, index) in rules.items():
         feed.join(clients[key], view(sees, key=key, index=index), bits=ALL, name=None)
