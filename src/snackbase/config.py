@@ -67,6 +67,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     write_queue_length: Annotated[int, _s("Transactions that may wait for the writer.", ge=1)] = 10_000
     write_queue_bytes: Annotated[int, _s("Bytes that may wait for the writer.", ge=65536, unit="bytes")] = 64 << 20
     write_queue_account_length: Annotated[int, _s("Transactions of one account that may wait.", ge=1)] = 5_000
+    retention_hours: Annotated[
+        float,
+        _s("Older changes leave the change log; positions before them are expired.", ge=0.001, unit="hours"),
+    ] = 72
+    retention_changes: Annotated[int, _s("Changes kept of one account; older ones leave the change log.", ge=1)] = (
+        100_000
+    )
+    retention_bytes: Annotated[
+        int,
+        _s("Size of all accounts' change logs; above, the largest ones give first.", ge=1 << 16, unit="bytes"),
+    ] = 2 << 30
+    retention_keep: Annotated[int, _s("Newest changes of each account that stay in any case.", ge=1)] = 1000
+    retention_sweep_seconds: Annotated[
+        float, _s("Time between two looks for what is to leave the change log.", ge=0.05, unit="seconds")
+    ] = 5
     query_timeout_seconds: Annotated[float, _s("Deadline of one list query.", ge=0.05, unit="seconds")] = 5
     password_hash_threads: Annotated[int, _s("Password hashes computed at once.", ge=1, le=64)] = 2
     password_hash_queue: Annotated[int, _s("Password hashes that may wait; above: 503.", ge=1)] = 64

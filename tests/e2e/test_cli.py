@@ -285,7 +285,16 @@ def test_every_command_explains_itself(command: Command) -> None:
     overview = command("--help").stdout
     commands = re.findall(r"^  ([a-z][a-z-]+)  ", overview, re.MULTILINE)
 
-    assert set(commands) == {"serve", "create-superadmin", "create-account", "create-user", "token", "doctor", "tail"}
+    assert set(commands) == {
+        "serve",
+        "create-superadmin",
+        "create-account",
+        "create-user",
+        "token",
+        "doctor",
+        "backup",
+        "tail",
+    }
     for name in commands:
         assert f" {name} " in command(name, "--help").stdout
 
@@ -335,3 +344,21 @@ def test_tail_shows_events_and_comes_back_after_a_restart(tmp_path: Path) -> Non
 
 def _next_event(messages: Iterator[dict[str, Any]]) -> dict[str, Any]:
     return next(message for message in messages if message["type"].startswith("posts."))
+
+
+def test_a_backup_is_a_new_file_and_says_so(prepared: Command) -> None:
+    done = prepared("backup", "copy.db")
+    again = prepared("backup", "copy.db")
+
+    assert (done.returncode, done.stdout.split()[0]) == (0, "copy.db")
+    assert (again.returncode, again.stderr) == (1, "Error: copy.db is there already; nothing was written.\n")
+    listed = prepared("create-account", "Acme", "--slug", "acme", DATABASE_URL="sqlite:///copy.db")
+    assert "Another account has this slug" in listed.stderr
+
+
+def test_a_backup_of_nothing_is_a_fault_and_leaves_nothing(command: Command) -> None:
+    done = command("backup", "copy.db")
+
+    assert done.returncode == 1
+    assert "could not be copied" in done.stderr
+    assert not (command.folder / "copy.db").exists()

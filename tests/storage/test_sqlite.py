@@ -49,11 +49,11 @@ async def test_the_folder_is_the_owners_alone_and_so_is_every_file(open_store: O
 
     assert mode(file.parent) == 0o700
     assert {path.name: mode(path) for path in file.parent.iterdir()} == {
-        name: 0o600 for name in ("snackbase.db", "snackbase.db-wal", "snackbase.db-shm")
+        name: 0o600 for name in ("snackbase.db", "snackbase.db-wal", "snackbase.db-shm", "snackbase.db.epoch")
     }
 
     await store.close()
-    assert [path.name for path in file.parent.iterdir()] == ["snackbase.db"]
+    assert {path.name for path in file.parent.iterdir()} == {"snackbase.db", "snackbase.db.epoch"}
 
 
 async def test_a_new_file_has_the_system_account_its_head_and_the_two_roles(open_store: OpenStore) -> None:
@@ -62,7 +62,7 @@ async def test_a_new_file_has_the_system_account_its_head_and_the_two_roles(open
     assert await store.fetch("SELECT num, id, account_code, slug FROM _accounts") == [(0, SYSTEM, "SY0000", "system")]
     assert await store.fetch("SELECT account, seq, ts_us, floor_seq, floor_ts_us FROM _heads") == [(0, 0, 0, 0, 0)]
     assert await store.fetch("SELECT id, name FROM _roles") == [(1, "admin"), (2, "user")]
-    assert await store.fetch("SELECT value FROM _meta WHERE key = 'schema_version'") == [("1",)]
+    assert await store.fetch("SELECT value FROM _meta WHERE key = 'schema_version'") == [("2",)]
 
 
 async def test_the_epoch_is_random_and_stays_with_the_file(open_store: OpenStore, tmp_path: Path, file: Path) -> None:
@@ -113,7 +113,7 @@ async def test_a_folder_of_a_newer_program_is_refused_and_left_alone(open_store:
     with contextlib.closing(apsw.Connection(str(file))) as raw:
         raw.execute("UPDATE _meta SET value = '99' WHERE key = 'schema_version'").fetchall()
 
-    with pytest.raises(ConfigError, match=r"newer SnackBase.*99.*knows up to 1"):
+    with pytest.raises(ConfigError, match=r"newer SnackBase.*99.*knows up to 2"):
         await SQLiteStore(file).open()
 
 

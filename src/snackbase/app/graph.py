@@ -31,6 +31,7 @@ from snackbase.services.collections import Collections
 from snackbase.services.ids import Ids
 from snackbase.services.members import Members, NewSuperadmin
 from snackbase.services.records import Later, Records
+from snackbase.storage.retention import Retention
 from snackbase.storage.sqlite import SQLiteStore, wall_clock_us
 from snackbase.web.accounts import AccountRoutes
 from snackbase.web.changes import ChangeRoutes
@@ -78,22 +79,35 @@ class Core:
         await self.store.close()
 
 
+def database_file(settings: Settings) -> Path:
+    """The database's file. Raises ConfigError when the settings name something else."""
+    if not settings.database_url.startswith(SQLITE):
+        raise ConfigError("SNACKBASE_DATABASE_URL: this version stores in SQLite only: sqlite:///relative/path.db")
+    return Path(settings.database_url.removeprefix(SQLITE))
+
+
 async def open_core(settings: Settings) -> Core:
     """Open the database (making it if it is not there) and the services on it.
 
     Raises:
         ConfigError: a setting, the secret or the file cannot be used. Unavailable: the database cannot be opened.
     """
-    if not settings.database_url.startswith(SQLITE):
-        raise ConfigError("SNACKBASE_DATABASE_URL: this version stores in SQLite only: sqlite:///relative/path.db")
+    file = database_file(settings)
     secret = load_secret(settings)
     store = SQLiteStore(
-        Path(settings.database_url.removeprefix(SQLITE)),
+        file,
         synchronous=settings.sqlite_synchronous,
         queue_length=settings.write_queue_length,
         queue_bytes=settings.write_queue_bytes,
         queue_account_length=settings.write_queue_account_length,
         query_timeout_s=settings.query_timeout_seconds,
+        retention=Retention(
+            age_s=settings.retention_hours * 3600,
+            changes=settings.retention_changes,
+            size=settings.retention_bytes,
+            keep=settings.retention_keep,
+            sweep_s=settings.retention_sweep_seconds,
+        ),
     )
     await store.open()
     return Core(settings, store, secret)

@@ -10,15 +10,17 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import apsw
 import click
 
-from snackbase.app import Core, open_core
+from snackbase.app import Core, database_file, open_core
 from snackbase.cli import doctor as checks
 from snackbase.cli import serve as server
 from snackbase.cli import tail as stream
 from snackbase.config import ConfigError, load
 from snackbase.errors import SnackBaseError
 from snackbase.model import SYSTEM_ACCOUNT_ID, SYSTEM_ACCOUNT_SLUG, Principal
+from snackbase.storage.backup import back_up
 from snackbase.web.ops import VERSION
 
 T = TypeVar("T")
@@ -130,6 +132,24 @@ def doctor() -> None:
         click.echo(f"{mark}  {finding.what.ljust(width)}  {finding.text}")
     if any(finding.ok is False for finding in findings):
         sys.exit(server.FAILED)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+def backup(path: Path) -> None:
+    """Copy the database to the new file PATH, while a server runs on it or not.
+
+    Restored, the copy is a new history to clients: each is told `resync` once. The file `secret` beside the database is
+    not in it; without that file all logins end.
+    """
+    database = database_file(load(os.environ, dotenv=Path(".env")))
+    try:
+        back_up(database, path)
+    except FileExistsError:
+        raise click.ClickException(f"{path} is there already; nothing was written.") from None
+    except (OSError, apsw.Error) as error:
+        raise click.ClickException(f"{database} could not be copied to {path}: {error}") from None
+    click.echo(f"{path} ({path.stat().st_size} bytes)")
 
 
 @main.command()

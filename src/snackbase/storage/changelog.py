@@ -13,7 +13,7 @@ import msgspec
 
 from snackbase.model import Change, Head, Op, Record
 from snackbase.storage.codec import encode
-from snackbase.storage.statements import APPEND_CHANGE, READ_HEAD, SET_HEAD
+from snackbase.storage.statements import APPEND_CHANGE, READ_HEAD, ROW_BYTES, SET_HEAD
 
 MOST_CACHED_HEADS = 50_000
 
@@ -31,14 +31,15 @@ class Draft(msgspec.Struct):
 
 
 class Slot:
-    """One account's head, as the transaction in progress sees it."""
+    """One account's head, as the transaction in progress sees it; `grown` = bytes added to its log in this group."""
 
-    __slots__ = ("num", "seq", "ts_us")
+    __slots__ = ("grown", "num", "seq", "ts_us")
 
     def __init__(self, num: int, seq: int, ts_us: int) -> None:
         self.num = num
         self.seq = seq
         self.ts_us = ts_us
+        self.grown = 0
 
     @property
     def head(self) -> Head:
@@ -94,22 +95,27 @@ class ChangeLog:
                     actor=actor,
                 )
             )
-            prev = None if draft.prev is None else encode(draft.prev).decode()
+            before = None if draft.prev is None else encode(draft.prev)
+            prev = None if before is None else before.decode()
+            slot.grown += ROW_BYTES + len(draft.raw) + (0 if before is None else len(before))
             place = (slot.num, seq, ts_us, draft.op.value, draft.collection_id, draft.schema_version, draft.record_id)
             self._rows.append((*place, draft.raw.decode(), prev, tx_id, index, size, actor))
         slot.seq, slot.ts_us = seq, ts_us
         self._moved[slot.num] = slot
         return tuple(changes)
 
-    def flush(self, cursor: apsw.Cursor) -> None:
-        """Write what was appended: the last statements before COMMIT."""
+    def flush(self, cursor: apsw.Cursor) -> int:
+        """Write what was appended, the last statements before COMMIT; how many bytes the log grew by."""
         if not self._rows:
-            return
+            return 0
         cursor.executemany(APPEND_CHANGE, self._rows)
-        heads = [(num, slot.seq, slot.ts_us) for num, slot in sorted(self._moved.items())]
+        heads = [(num, slot.seq, slot.ts_us, slot.grown) for num, slot in sorted(self._moved.items())]
         cursor.executemany(SET_HEAD, heads)
+        for slot in self._moved.values():
+            slot.grown = 0
         self._rows = []
         self._moved = {}
+        return sum(grown for _, _, _, grown in heads)
 
     def forget(self, account_id: str) -> None:
         """After a transaction failed: it may have made the account whose head was read."""

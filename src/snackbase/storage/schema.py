@@ -62,15 +62,23 @@ _BASE = (
     """INSERT INTO _meta(key, value) VALUES ('version', '1')""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_BASE,)
+# What an account's log takes, so that the total is known without reading the log; 200 = statements.ROW_BYTES.
+_LOG_SIZES = (
+    """ALTER TABLE _heads ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0""",
+    """UPDATE _heads SET bytes = ifnull((
+        SELECT sum(200 + ifnull(octet_length(data), 0) + ifnull(octet_length(prev), 0))
+        FROM _changes WHERE _changes.account = _heads.account), 0)""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_BASE, _LOG_SIZES)
 """MIGRATIONS[n - 1] takes a folder from schema version n - 1 to n. Released ones are never changed."""
 
 
-def migrate(run: Run, *, now: str, epoch: str) -> None:
-    """Bring the system tables to this program's version, inside the caller's transaction.
+def migrate(run: Run, *, now: str) -> bool:
+    """Bring the system tables to this program's version, inside the caller's transaction; True: made from nothing.
 
     Args:
-        now: RFC 3339 time for what is created. epoch: identifies the history of positions if it begins here.
+        now: RFC 3339 time for what is created.
 
     Raises:
         ConfigError: the file belongs to a newer program, or is a database of something else.
@@ -96,7 +104,7 @@ def migrate(run: Run, *, now: str, epoch: str) -> None:
             run(sql.replace(":now", "?"), (now,) * count)
     if at < newest:
         run("INSERT OR REPLACE INTO _meta(key, value) VALUES ('schema_version', ?)", (str(newest),))
-    run("INSERT OR IGNORE INTO _meta(key, value) VALUES ('epoch', ?)", (epoch,))
+    return at == 0
 
 
 def quoted(name: str) -> str:

@@ -22,10 +22,13 @@ from snackbase.storage.base import Changes, Committed, Page, Query, Rows, Schema
 from snackbase.storage.codec import unstorable
 from snackbase.storage.connection import connect, make_file, storage_fault
 from snackbase.storage.definitions import read_collections
+from snackbase.storage.epoch import History
+from snackbase.storage.group import Item
 from snackbase.storage.lists import Lists
+from snackbase.storage.retention import Pruner, Retention
 from snackbase.storage.statements import READ_CHANGES, READ_HEAD, READ_HEADS, READ_WINDOW, RIGHTS_CHANGED, Tables
 from snackbase.storage.waiting import Waiting
-from snackbase.storage.writer import Item, Writer
+from snackbase.storage.writer import Writer
 
 _decode = msgspec.json.decode
 HEADS_AT_ONCE = 500
@@ -44,6 +47,7 @@ class SQLiteStore:
         synchronous: OFF | NORMAL | FULL | EXTRA; below FULL a power cut may lose acknowledged writes.
         queue_length, queue_bytes, queue_account_length: how much may wait for the writer, in all and of one account.
         query_timeout_s: deadline of one list. list_threads: lists that run at once.
+        retention: what is kept of the change log.
         now_us: the wall clock, microseconds since the epoch.
     """
 
@@ -59,6 +63,7 @@ class SQLiteStore:
         queue_account_length: int = 5_000,
         query_timeout_s: float = 5.0,
         list_threads: int = 3,
+        retention: Retention | None = None,
         now_us: Callable[[], int] = wall_clock_us,
     ) -> None:
         self._path = path
@@ -69,10 +74,13 @@ class SQLiteStore:
         self._reader: apsw.Connection | None = None
         self._lists = Lists(self._connect_reader, threads=list_threads, timeout_s=query_timeout_s)
         waiting: Waiting[Item] = Waiting(length=queue_length, size=queue_bytes, account_length=queue_account_length)
+        self._history = History(path, synchronous=synchronous)
         self._writer = Writer(
             path,
             synchronous=synchronous,
             waiting=waiting,
+            history=self._history,
+            pruner=Pruner(retention or Retention(), now_us),
             now_us=now_us,
             on_commit=lambda changes: self.on_commit(changes),
             on_schema=lambda version, collections: self.on_schema(version, collections),
@@ -90,15 +98,11 @@ class SQLiteStore:
             await self._writer.open(new_epoch=new_epoch)
             self._reader = self._connect_reader()
             self._cursor = self._reader.cursor()
-            self.epoch = self._open_epoch()
+            self.epoch = str(self._read("SELECT value FROM _meta WHERE key = 'epoch'", ())[0][0])
         except OSError as error:
             raise Unavailable(f"The data folder cannot be used: {error.strerror}.", code="storage_error") from error
         except apsw.Error as error:
             raise self._answer(error) from error
-
-    def _open_epoch(self) -> str:
-        """The epoch of this history. The place to notice a restored or replaced file and to begin a new one (I8)."""
-        return str(self._read("SELECT value FROM _meta WHERE key = 'epoch'", ())[0][0])
 
     async def close(self) -> None:
         """Commit and announce what waits, then release the file."""
@@ -107,6 +111,9 @@ class SQLiteStore:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+            # SQLite deletes the WAL when the last connection of all processes closes it.
+            if not self._path.with_name(f"{self._path.name}-wal").exists():
+                self._history.closed()
 
     async def write(self, transaction: Transaction) -> Committed:
         return await self._writer.write(transaction)

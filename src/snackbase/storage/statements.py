@@ -25,8 +25,22 @@ RIGHTS_CHANGED = """SELECT 1 FROM _changes WHERE account = (SELECT num FROM _acc
     AND record_id = ? AND op = 'control' LIMIT 1"""
 APPEND_CHANGE = """INSERT INTO _changes(account, seq, ts_us, op, collection_id, schema_version, record_id, data, prev,
     tx_id, tx_index, tx_size, actor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-SET_HEAD = """INSERT INTO _heads(account, seq, ts_us) VALUES (?, ?, ?)
-    ON CONFLICT(account) DO UPDATE SET seq = excluded.seq, ts_us = excluded.ts_us"""
+SET_HEAD = """INSERT INTO _heads(account, seq, ts_us, bytes) VALUES (?, ?, ?, ?)
+    ON CONFLICT(account) DO UPDATE SET seq = excluded.seq, ts_us = excluded.ts_us, bytes = bytes + excluded.bytes"""
+ROW_BYTES = 200
+"""What a log row takes besides its two images: ids, numbers, the index."""
+READ_LOG_SIZES = """SELECT h.account, h.seq, h.floor_seq, h.bytes, CASE WHEN h.seq - h.floor_seq > ?3 THEN
+    (SELECT ts_us FROM _changes WHERE account = h.account AND seq = h.floor_seq + 1) END
+    FROM _heads h WHERE h.account > ?1 ORDER BY h.account LIMIT ?2"""
+LARGEST_LOGS = "SELECT account FROM _heads WHERE seq - floor_seq > ? ORDER BY bytes DESC LIMIT 16"
+OLDEST_CHANGE = "SELECT ts_us FROM _changes ORDER BY id LIMIT 1"
+READ_ENDS = "SELECT seq, floor_seq, bytes FROM _heads WHERE account = ?"
+READ_CUT = """SELECT seq, tx_index, tx_size FROM _changes WHERE account = ? AND seq > ? AND seq <= ? AND ts_us < ?
+    ORDER BY seq DESC LIMIT 1"""
+READ_SIZE = f"""SELECT sum({ROW_BYTES} + ifnull(octet_length(data), 0) + ifnull(octet_length(prev), 0)), max(ts_us)
+    FROM _changes WHERE account = ? AND seq > ? AND seq <= ?"""
+PRUNE_CHANGES = "DELETE FROM _changes WHERE account = ? AND seq <= ?"
+SET_FLOOR = "UPDATE _heads SET floor_seq = ?, floor_ts_us = ?, bytes = ? WHERE account = ?"
 READ_VERSION = "SELECT value FROM _meta WHERE key = 'version'"
 SET_VERSION = "UPDATE _meta SET value = ? WHERE key = 'version'"
 READ_COLLECTIONS = "SELECT definition FROM _collections ORDER BY name"

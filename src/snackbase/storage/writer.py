@@ -8,11 +8,13 @@ the last attempt failed, an idle writer probes each second until the disk takes 
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import apsw
@@ -24,42 +26,27 @@ from snackbase.storage.changelog import ChangeLog
 from snackbase.storage.checkpoint import Checkpoints
 from snackbase.storage.connection import connect, enter_wal, storage_fault
 from snackbase.storage.definitions import Definitions, read_collections
+from snackbase.storage.epoch import History
+from snackbase.storage.group import GroupLost, Item, fail, settle
+from snackbase.storage.retention import Pruner
 from snackbase.storage.schema import migrate
 from snackbase.storage.schemachange import carry_out
 from snackbase.storage.statements import Tables
-from snackbase.storage.transaction import Application, Prepared, Work, prepare, refusal
+from snackbase.storage.transaction import Application, Work, prepare, refusal
 from snackbase.storage.waiting import Waiting
+
+log = logging.getLogger("snackbase.storage")
 
 GROUP_MOST = 256
 GROUP_BYTES = 1 << 20
 PROBE_S = 1.0
 
 
-class Item:
-    """One waiting transaction and where its outcome goes."""
-
-    __slots__ = ("error", "future", "prepared", "result", "size")
-
-    def __init__(self, prepared: Prepared, future: "asyncio.Future[Committed]") -> None:
-        self.prepared = prepared
-        self.size = prepared.size
-        self.future = future
-        self.result: Committed | None = None
-        self.error: Exception | None = None
-
-
-class GroupLost(Exception):
-    """The group's SQL transaction is gone; nothing of it may be acknowledged or announced."""
-
-    def __init__(self, answer: Unavailable) -> None:
-        super().__init__(answer.message)
-        self.answer = answer
-
-
 class Writer:
     """Owns the read-write connection and its thread.
 
     Args:
+        history: the sidecar that tells whether positions go on. pruner: what goes from the log, and when.
         now_us: wall clock in microseconds. on_commit, on_schema: called on the loop after a commit, in commit order.
     """
 
@@ -69,6 +56,8 @@ class Writer:
         *,
         synchronous: str,
         waiting: Waiting[Item],
+        history: History,
+        pruner: Pruner,
         now_us: Callable[[], int],
         on_commit: Callable[[Sequence[Change]], None],
         on_schema: Callable[[int, tuple[Collection, ...]], None],
@@ -76,6 +65,8 @@ class Writer:
         self._path = path
         self._synchronous = synchronous
         self._waiting = waiting
+        self._history = history
+        self._pruner = pruner
         self._now_us = now_us
         self._on_commit = on_commit
         self._on_schema = on_schema
@@ -135,7 +126,15 @@ class Writer:
             "healthy": int(self.healthy),
             "wal_pages": self._checkpoints.pages,
             "checkpoints": self._checkpoints.done,
+            "log_rows": self._pruner.rows,
+            "log_bytes": self._pruner.size,
+            "pruned_rows": self._pruner.pruned,
+            "oldest_change_seconds": self._oldest_s(),
         }
+
+    def _oldest_s(self) -> float:
+        oldest_us = self._pruner.oldest_us
+        return max(0, self._now_us() - oldest_us) / 1_000_000 if oldest_us else 0.0
 
     # On the writer thread.
 
@@ -143,9 +142,9 @@ class Writer:
         try:
             self._open(new_epoch)
         except Exception as error:
-            self._tell(_settle, opened, None, error)
+            self._tell(settle, opened, None, error)
             return
-        self._tell(_settle, opened, None, None)
+        self._tell(settle, opened, None, None)
         while not self._waiting.finished:
             if not self._waiting.wait(self._patience()):
                 self._idle()
@@ -155,6 +154,10 @@ class Writer:
                 job()
             elif self._waiting.length:
                 self._group()
+                if self.healthy and self._pruner.patience() == 0:
+                    self._prune()
+        with contextlib.suppress(apsw.Error):
+            self._history.end(self._run)
         self._checkpoints.last(self._connection)
         with contextlib.suppress(apsw.Error):
             self._connection.close()
@@ -164,7 +167,8 @@ class Writer:
         self._cursor = self._connection.cursor()
         self._cursor.execute("BEGIN IMMEDIATE")
         try:
-            migrate(self._run, now=rfc3339(self._now_us()), epoch=new_epoch)
+            created = migrate(self._run, now=rfc3339(self._now_us()))
+            self._history.begin(self._run, new_epoch, created=created)
             self._application = Application(self._cursor, self._log, Definitions(*read_collections(self._cursor)))
         except BaseException:
             self._cursor.execute("ROLLBACK")
@@ -177,12 +181,21 @@ class Writer:
     def _run(self, sql: str, args: Sequence[Any]) -> list[tuple[Any, ...]]:
         return self._cursor.execute(sql, tuple(args)).fetchall()
 
-    def _patience(self) -> float | None:
-        return self._checkpoints.patience() if self.healthy else PROBE_S
+    def _patience(self) -> float:
+        if not self.healthy:
+            return PROBE_S
+        pruning = self._pruner.patience()
+        checkpoint = self._checkpoints.patience()
+        return pruning if checkpoint is None else min(pruning, checkpoint)
 
     def _idle(self) -> None:
+        """Nobody writes: prune, copy the WAL back, or look whether a failed disk takes writes again."""
         if self.healthy:
-            self._checkpoints.idle(self._connection)
+            if self._pruner.patience() == 0:
+                self._prune()
+            elif self._checkpoints.patience() is not None:
+                self._checkpoints.idle(self._connection)
+            self._remember()
             return
         try:
             self._begin()
@@ -205,19 +218,45 @@ class Writer:
             changes = self._apply(items)
             self._commit()
             self.changes += len(changes)
+            self._pruner.rows += len(changes)
             if changes:
                 self._announcements.append(lambda: self._on_commit(changes))
         except GroupLost as lost:
             items = items or self._waiting.take(most=GROUP_MOST, size=GROUP_BYTES)
-            _fail(items, lost.answer)
+            fail(items, lost.answer)
         except Exception as error:
             # A defect of ours: the requests answer 500 with it, and the thread lives on.
             self._give_up()
-            _fail(items, error)
+            fail(items, error)
         self.groups += 1
         self.transactions += len(items)
         self.last_group = len(items)
         self._deliver(items)
+        self._checkpoints.after_group(self._connection)
+        self._remember()
+
+    def _remember(self) -> None:
+        with contextlib.suppress(apsw.Error):
+            self._history.refresh(self._run)
+
+    def _prune(self) -> None:
+        """One step towards a shorter log: a look around, or one piece of one account."""
+        began = monotonic()
+        try:
+            if not self._pruner.wanted(self._cursor):
+                return
+            self._begin()
+            self._pruner.delete(self._cursor)
+            self._commit()
+        except Exception as error:
+            # A full or broken disk is the next write's to tell; the rows are found again by the next sweep.
+            self._pruner.give_up()
+            if not isinstance(error, GroupLost):
+                self._give_up()
+                log.error("pruning the change log failed", exc_info=error)
+        self._pruner.over(monotonic() - began)
+        if self._announcements:
+            self._deliver([])
         self._checkpoints.after_group(self._connection)
 
     def _apply(self, items: list[Item]) -> list[Change]:
@@ -293,13 +332,14 @@ class Writer:
             GroupLost: with `outcome_unknown` when COMMIT itself failed for another reason than a full disk.
         """
         try:
-            self._log.flush(self._cursor)
+            size = self._log.flush(self._cursor)
         except apsw.Error as error:
             raise self._lose(error) from error
         try:
             self._cursor.execute("COMMIT")
         except apsw.Error as error:
             raise self._lose(error, committing=True) from error
+        self._pruner.size += size
         self.healthy = True
 
     def _guard(self, sql: str, args: Sequence[Any] = ()) -> None:
@@ -369,9 +409,9 @@ class Writer:
 
         def arrive() -> None:
             for item in items:
-                _settle(item.future, item.result, item.error)
+                settle(item.future, item.result, item.error)
             for future, result, error in settled:
-                _settle(future, result, error)
+                settle(future, result, error)
             for announce in announcements:
                 self._loop.call_soon(announce)
 
@@ -381,19 +421,3 @@ class Writer:
         # RuntimeError: the loop is closed; nobody waits any more, what was committed is in the log.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *args)
-
-
-def _fail(items: Sequence[Item], error: Exception) -> None:
-    """Those that were refused for reasons of their own keep them."""
-    for item in items:
-        item.result, item.error = None, item.error or error
-
-
-def _settle(future: "asyncio.Future[Any]", result: object, error: Exception | None) -> None:
-    """Resolve a future unless its client went away."""
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
