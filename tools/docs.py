@@ -35,6 +35,10 @@ STORE_NUMBERS = {
     "healthy": "1, or 0 while the last attempt to write failed.",
     "wal_pages": "Pages in the write-ahead log at the last look.",
     "checkpoints": "Checkpoints made since the start.",
+    "log_rows": "Changes that the logs of all accounts hold.",
+    "log_bytes": "What they take, roughly, in bytes.",
+    "pruned_rows": "Changes deleted from the logs since the start.",
+    "oldest_change_seconds": "Age of the oldest change in any log, at the last look; 0 when there is none.",
     "lists_waiting": "List queries that wait for a thread.",
 }
 """What the numbers of `Store.stats` say: they have no help text in the code."""
