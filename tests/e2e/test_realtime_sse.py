@@ -1,13 +1,12 @@
 """What is particular to Server-Sent Events (contract §4): the form of a block, its `id:` and `retry:`, coming back."""
 
-import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import MakeHouse
-from tests.e2e.stage import KINDS, perform
+from tests.e2e.stage import perform
 from tests.e2e.support import House, Member, Stream, fresh, place
 
 
@@ -295,23 +294,22 @@ return { titles, told: scene.heard.map((one) => one.type) };
 """
 
 
-async def test_an_event_source_comes_back_by_itself_after_a_restart_and_misses_nothing(
+async def test_the_event_source_of_npm_comes_back_by_itself_after_a_restart_and_misses_nothing(
     request: pytest.FixtureRequest, make_house: MakeHouse
 ) -> None:
+    """As a browser's own does in `test_resume.py`."""
     house = await make_house()
     me, collection = await house.founder(), await house.collection("title", name=fresh("posts"))
     more = {"base": house.server.base_url, "token": me.token, "collection": collection}
-    node, chromium = (perform(request, kind, EVENT_SOURCE, **more) for kind in KINDS)
-    async with node as first, chromium as second:
-        for stage in (first, second):
-            assert await stage.next() == "subscribed"
+    async with perform(request, "node", EVENT_SOURCE, **more) as stage:
+        assert await stage.next() == "subscribed"
         await me.create(collection, title="first")
-        for stage in (first, second):
-            assert await stage.next() == "first"
+        assert await stage.next() == "first"
         await house.server.restart()
         await me.create_all(collection, {"title": "between"}, {"title": "and more"})
         await me.create(collection, title="last")
-        for told in await asyncio.gather(first.result(), second.result()):
-            assert told["titles"] == ["first", "between", "and more", "last"]
-            assert "closing" in told["told"]
-            assert "resync" not in told["told"]
+        told = await stage.result()
+
+    assert told["titles"] == ["first", "between", "and more", "last"]
+    assert "closing" in told["told"]
+    assert "resync" not in told["told"]
