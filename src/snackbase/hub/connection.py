@@ -15,6 +15,8 @@ from snackbase.realtime.protocol import ClientMessage
 from snackbase.realtime.resume import Replay
 from snackbase.realtime.session import Session, State, Timing
 
+INTERNAL_ERROR = 1011
+
 
 class Desk(Protocol):
     """What a connection hands on to the hub."""
@@ -106,6 +108,12 @@ class Connection(Session):
         buffered = link.buffered()
         if buffered:
             self.desk.lagging(self, buffered)
+
+    def cut(self) -> None:
+        """Break off after a defect of ours: the client comes back and resumes, everybody else goes on."""
+        if self.link is not None:
+            self.link.abort()
+        self.desk.gone(self, INTERNAL_ERROR, "internal_error")
 
     def shut(self, closing: Closing) -> None:
         """Send what is left, then end the transport."""

@@ -391,7 +391,7 @@ class Hub:
             log.exception("route_failed", account_id=live.account_id, seq=live.at.seq)
             for connection in list(live.connections):
                 if isinstance(connection, Connection):
-                    self.end(connection, errors.RESTARTING)
+                    connection.cut()
         for change in changes:
             if change.op is Op.CONTROL:
                 self.rights.control(live, change)

@@ -82,7 +82,7 @@ class Replays:
             while self._ready or self._waiting:
                 turn_ends = monotonic() + TURN_S
                 while self._ready and monotonic() < turn_ends:
-                    await self._step(*self._ready.popleft())
+                    await self._guarded(*self._ready.popleft())
                 self._wake(monotonic())
                 self._passages.forget(monotonic())
                 await asyncio.sleep(0 if self._ready else WAIT_S)
@@ -94,6 +94,14 @@ class Replays:
         if due:
             self._waiting = [entry for entry in self._waiting if entry[0] > now]
             self._ready.extend(due)
+
+    async def _guarded(self, connection: Connection, replay: Replay) -> None:
+        try:
+            await self._step(connection, replay)
+        except Exception:
+            # A defect of ours at one connection: it resumes again, and the others' replays go on.
+            log.exception("replay_failed", connection_id=connection.id)
+            connection.cut()
 
     async def _step(self, connection: Connection, replay: Replay) -> None:
         """One piece of one replay."""

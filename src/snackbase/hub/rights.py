@@ -13,7 +13,14 @@ import msgspec
 import structlog
 
 from snackbase.catalog import Catalog
-from snackbase.errors import ACCOUNT_DISABLED, CLOSINGS, TOKEN_REVOKED, USER_DISABLED, Closing, SnackBaseError
+from snackbase.errors import (
+    ACCOUNT_DISABLED,
+    CLOSINGS,
+    TOKEN_REVOKED,
+    USER_DISABLED,
+    Closing,
+    SnackBaseError,
+)
 from snackbase.hub.connection import Connection
 from snackbase.hub.feeds import LiveFeed
 from snackbase.hub.views import subscription_of
@@ -277,7 +284,12 @@ class Rights:
         for _ in range(min(SLICE, len(self._waiting))):
             connection, key, subscription, reason = self._waiting.popleft()
             if connection.state is State.LIVE and connection.subscriptions.get(key) is subscription:
-                self._judge_again(connection, key, subscription, reason)
+                try:
+                    self._judge_again(connection, key, subscription, reason)
+                except Exception:
+                    # A defect of ours: nobody may go on under rights that could not be judged.
+                    log.exception("judging_failed", connection_id=connection.id)
+                    connection.cut()
                 connection.flush()
         self._judge_soon()
 

@@ -9,12 +9,16 @@ import random
 import time
 from collections.abc import Callable
 
+import structlog
+
 from snackbase.config import Settings
 from snackbase.errors import Closing
 from snackbase.hub.connection import Connection
 from snackbase.model import Head
 from snackbase.realtime.session import State, Timing
 from snackbase.realtime.timers import Wheel
+
+log = structlog.get_logger("snackbase.hub")
 
 RESOLUTION_S = 0.1
 
@@ -41,8 +45,14 @@ class Timekeeper:
             await asyncio.sleep(self._wheel.resolution_s)
             now, wall = time.monotonic(), time.time()
             for connection in self._wheel.due(now):
-                if connection.state is not State.ENDED and connection.look_at <= now:
+                if connection.state is State.ENDED or connection.look_at > now:
+                    continue
+                try:
                     self._look_after(connection, now, wall)
+                except Exception:
+                    # A defect of ours at one connection: the others' time must go on.
+                    log.exception("look_after_failed", connection_id=connection.id)
+                    connection.cut()
 
     def begin(self, connection: Connection) -> None:
         """Look after a new connection."""

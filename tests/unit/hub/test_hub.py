@@ -413,6 +413,22 @@ async def test_the_limit_of_a_user_refuses_the_next_connection(tmp_path: Path) -
         await home.client(ann)
 
 
+async def test_a_transport_that_fails_takes_nobody_else_down(home: House) -> None:
+    posts = await home.collection("posts")
+    account = await home.account("acme")
+    broken, sound = await subscribed(home, "ann", account), await subscribed(home, "bob", account)
+
+    def fails(frames: object) -> None:
+        raise RuntimeError("a defect of the transport")
+
+    broken.link.write = fails  # type: ignore[method-assign]  # what no transport may do
+    for _ in range(2):
+        await home.write(account, creating(posts))
+    await sound.until(lambda: len(sound.events()) == 2)
+    assert broken.link.aborted
+    assert home.hub.counts()["websocket"] == 1
+
+
 async def test_subscriptions_that_every_event_is_judged_for_have_a_budget(tmp_path: Path) -> None:
     settings = {"realtime_max_judged_per_user": 3, "realtime_max_judged_per_account": 4}
     async with house(tmp_path, realtime_heartbeat_seconds=3600, **settings) as home:
