@@ -22,6 +22,7 @@ function openScene(snackbase, common) {
     states: [],
     errors: [],
     tokens: [],
+    beats: 0,
     until(test, what) {
       return new Promise((resolve, reject) => {
         const timer = setTimeout(() => {
@@ -61,7 +62,10 @@ function openScene(snackbase, common) {
         look();
       });
       S.queries[name] = one;
-      return live.ready.then(() => null);
+      const standing = live.ready.then(() => null);
+      // A test that does not wait for it looks at the states.
+      standing.catch(() => {});
+      return standing;
     },
     // Until the list is exactly this one, in this order, and live.
     same(name, records) {
@@ -88,6 +92,32 @@ function openScene(snackbase, common) {
       const { heard } = S.feeds[name];
       const all = () => heard.filter((one) => one[0] === kind).map((one) => one[1]);
       return S.until(() => all().length >= count, `${count} ${kind}`).then(all);
+    },
+    // A WebSocket and a fetch that count the heartbeats passing through them.
+    counting(WebSocket) {
+      const count = (text) => {
+        S.beats += text.split('"heartbeat"').length > 1 ? 1 : 0;
+        look();
+      };
+      const decoder = new TextDecoder();
+      return {
+        WebSocket: class extends WebSocket {
+          constructor(...given) {
+            super(...given);
+            this.addEventListener("message", (event) => count(event.data));
+          }
+        },
+        fetch: async (...given) => {
+          const answer = await fetch(...given);
+          const counted = new TransformStream({
+            transform(chunk, onward) {
+              count(decoder.decode(chunk, { stream: true }));
+              onward.enqueue(chunk);
+            },
+          });
+          return new Response(answer.body?.pipeThrough(counted), { status: answer.status, headers: answer.headers });
+        },
+      };
     },
     connected: (name = "main") => S.until(() => S.clients[name].state === "open", `${name} open`),
   };

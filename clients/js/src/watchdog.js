@@ -47,6 +47,8 @@ export class Watchdog {
     if (this.#lastBeat > 0) {
       const gap = Math.min(LONGEST_MS, Math.max(SHORTEST_MS, now - this.#lastBeat));
       this.#interval = this.#learned ? Math.max(this.#interval, gap) : gap;
+      // The wait that runs was made for the interval that was assumed.
+      if (!this.#learned) this.stop();
       this.#learned = true;
     }
     this.#lastBeat = now;
