@@ -42,11 +42,15 @@ class SnackBaseError(Exception):
         code: a narrower snake_case word than the class's own.
         details: one entry a field, in the order of the request.
         retry_after_s: seconds until another try makes sense; becomes `Retry-After`.
+
+    Attributes:
+        part: which of several writes it concerns, from 0; None = all or the only one.
     """
 
     code = "internal_error"
     status = 500
     title = "Internal error"
+    part: int | None = None
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from snackbase.config import ConfigError
 from snackbase.errors import Unavailable
 from snackbase.model import Change, Collection
 from snackbase.storage.base import Query, Statement, Transaction
+from snackbase.storage.schema import MIGRATIONS
 from snackbase.storage.sqlite import SQLiteStore
 from tests.storage.support import (
     SYSTEM,
@@ -62,7 +63,7 @@ async def test_a_new_file_has_the_system_account_its_head_and_the_two_roles(open
     assert await store.fetch("SELECT num, id, account_code, slug FROM _accounts") == [(0, SYSTEM, "SY0000", "system")]
     assert await store.fetch("SELECT account, seq, ts_us, floor_seq, floor_ts_us FROM _heads") == [(0, 0, 0, 0, 0)]
     assert await store.fetch("SELECT id, name FROM _roles") == [(1, "admin"), (2, "user")]
-    assert await store.fetch("SELECT value FROM _meta WHERE key = 'schema_version'") == [("2",)]
+    assert await store.fetch("SELECT value FROM _meta WHERE key = 'schema_version'") == [(str(len(MIGRATIONS)),)]
 
 
 async def test_the_epoch_is_random_and_stays_with_the_file(open_store: OpenStore, tmp_path: Path, file: Path) -> None:
@@ -113,7 +114,7 @@ async def test_a_folder_of_a_newer_program_is_refused_and_left_alone(open_store:
     with contextlib.closing(apsw.Connection(str(file))) as raw:
         raw.execute("UPDATE _meta SET value = '99' WHERE key = 'schema_version'").fetchall()
 
-    with pytest.raises(ConfigError, match=r"newer SnackBase.*99.*knows up to 2"):
+    with pytest.raises(ConfigError, match=rf"newer SnackBase.*99.*knows up to {len(MIGRATIONS)}"):
         await SQLiteStore(file).open()
 
 

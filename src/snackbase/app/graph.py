@@ -28,6 +28,7 @@ from snackbase.realtime.position import Positions
 from snackbase.services.accounts import Accounts
 from snackbase.services.authenticate import Authenticated, Authenticator
 from snackbase.services.collections import Collections
+from snackbase.services.idempotency import Repeats
 from snackbase.services.ids import Ids
 from snackbase.services.members import Members, NewSuperadmin
 from snackbase.services.records import Later, Records
@@ -179,9 +180,10 @@ def _rest(
 ) -> list[BaseRoute]:
     guard = Guard(core.authenticator, counters)
     new_id = Ids(wall_clock_us, secrets.randbits).new
+    repeats = Repeats(core.store, now_us=wall_clock_us)
     collections = Collections(core.store, core.catalog, hooks, later=later, new_id=new_id)
     return [
-        *RecordRoutes(records, guard.authenticate_or_guest).routes(),
+        *RecordRoutes(records, repeats, guard.authenticate_or_guest).routes(),
         *CollectionRoutes(collections, guard.authenticate).routes(),
         *AccountRoutes(core.accounts, core.members, guard.authenticate, client_address=origins.client_address).routes(),
     ]

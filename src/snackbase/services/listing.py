@@ -26,17 +26,33 @@ NEWEST_FIRST: Sort = (("created_at", True), ("id", True))
 
 
 class ListRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A list as it is asked for, in the words of the query string; numbers are checked here."""
+    """A list as it is asked for, in the words of the query string; numbers are checked here.
+
+    Attributes:
+        total: whether to count; None = unless a cursor is given. cursor, cursor_before: the page after or before it.
+    """
 
     skip: int = 0
     limit: int = DEFAULT_LIMIT
     sort: str = ""
     fields: str = ""
     filter: str = ""
-    total: bool = True
+    expand: str = ""
+    total: bool | None = None
+    cursor: str = ""
+    cursor_before: str = ""
+
+    @property
+    def counted(self) -> bool:
+        """Whether the records are counted."""
+        return self.total if self.total is not None else not (self.cursor or self.cursor_before)
 
     def check(self) -> None:
-        """Raises BadRequest (`invalid_limit`, `invalid_skip`)."""
+        """Raises BadRequest (`invalid_limit`, `invalid_skip`, `invalid_cursor`)."""
+        if self.cursor and self.cursor_before:
+            raise _refused("cursor_before", "A page lies after a cursor or before one; send one.", "invalid_cursor")
+        if self.skip and (self.cursor or self.cursor_before):
+            raise _refused("skip", "A cursor says where the page begins; leave skip out.", "invalid_cursor")
         if not 1 <= self.limit <= MAX_LIMIT:
             raise _refused("limit", f"limit is 1 to {MAX_LIMIT}, not {self.limit}.", "invalid_limit")
         if not 0 <= self.skip <= MAX_SKIP:
@@ -50,10 +66,11 @@ def sort_of(text: str, definition: Definition, readable: Collection[str] | None)
     Raises:
         BadRequest: `invalid_sort`.
     """
-    keys = [key for key in (part.strip() for part in text.split(",", MAX_SORT_KEYS)) if key]
+    keys = [key for key in (part.strip() for part in text.split(",", MAX_SORT_KEYS + 1)) if key]
     if not keys:
         return NEWEST_FIRST
-    if len(keys) > MAX_SORT_KEYS:
+    # With the id at the end, as cursors hold it, there is one more.
+    if len(keys) > MAX_SORT_KEYS + (keys[-1].lstrip("+-") == "id"):
         raise _refused("sort", f"sort takes at most {MAX_SORT_KEYS} fields.", "invalid_sort")
     sort: dict[str, bool] = {}
     for key in keys:
@@ -65,7 +82,8 @@ def sort_of(text: str, definition: Definition, readable: Collection[str] | None)
         sort.setdefault(name, key.startswith("-"))
     last = next(reversed(sort.values()))
     sort.setdefault("id", last)
-    return tuple(sort.items())
+    # What would come after the id decides nothing: no two records share one.
+    return tuple(sort.items())[: list(sort).index("id") + 1]
 
 
 def fields_of(text: str, definition: Definition, readable: frozenset[str] | None) -> frozenset[str] | None:

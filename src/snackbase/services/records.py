@@ -3,74 +3,49 @@
 Values, rule, before-hooks, one transaction; after-hooks once it is committed. Owns the order of these and the answers
 to a caller; the store owns atomicity, the change log and telling others, so nothing here announces anything. Rules of
 updates and deletes are judged by the store on the record as the transaction finds it, so no other write slips between.
-Reads stand here too: they ask the same rules.
+Reads stand in `services/reading.py`: they ask the same rules.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import msgspec
 
-from snackbase.catalog import Catalog, project
-from snackbase.errors import Conflict, NotFound, Unavailable, ValidationFailed
-from snackbase.hooks import Hooks
-from snackbase.model import (
-    SYSTEM_ACCOUNT_ID,
-    SYSTEM_FIELDS,
-    Change,
-    Head,
-    Op,
-    Position,
-    Principal,
-    Record,
-)
+from snackbase.catalog import Catalog
+from snackbase.errors import FieldError, SnackBaseError, ValidationFailed
+from snackbase.hooks import HookAbort, Hooks
+from snackbase.model import SYSTEM_ACCOUNT_ID, SYSTEM_FIELDS, Change, Head, Op, Principal, Record
 from snackbase.realtime.position import Positions
-from snackbase.realtime.protocol import SubscribeRequest, field_names
 from snackbase.services import values
 from snackbase.services.access import Access
-from snackbase.services.listing import ListRequest, fields_of, filter_of, sort_of, where_of
-from snackbase.services.preparation import Context, Edit, Preparation, known_id
-from snackbase.storage.base import Committed, Page, Query, Store, Transaction, Write
+from snackbase.services.idempotency import LIFETIME_US, Once
+from snackbase.services.preparation import Context, Edit, Preparation
+from snackbase.services.reading import MOST_TRIES, RETRY_AFTER_S, Listing, Reads, Snapshot
+from snackbase.storage.base import Committed, Kept, Receipt, Stamps, Store, Transaction, Write
+
+__all__ = ["Listing", "Records", "Snapshot", "Written"]
 
 MAX_BATCH = 100
-MOST_TRIES = 20
-"""Of a request that met a schema change: its definition was replaced between judging and writing. Each try knows the
-newest one, so only a schema that changes without pause uses them up (3 were too few on a busy machine)."""
-RETRY_AFTER_S = 0.01
 
-T = TypeVar("T")
 Later = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 """Runs something after the answer: bounded, never awaited by the caller, and counted when it cannot be run."""
+Place = Callable[[int], str]
+"""Names a write of a batch by its number, for the details of an error: `records[3]`."""
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of a write: the records as the writer may read them (a delete: only their ids), and where the
-    account's log stands after it."""
+    account's log stands after it. `repeated`: the first answer, when this write had been done before; then nothing
+    else is given."""
 
     records: tuple[Record, ...]
     position: str
+    repeated: Kept | None = None
 
 
-class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of records; `total` None when it was not asked for. `position` is of the same snapshot as the items."""
-
-    items: tuple[Record, ...]
-    total: int | None
-    skip: int
-    limit: int
-    position: str
-
-
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole list, where the account's log stood when it was read, and the version of rules it was read under."""
-
-    items: tuple[Record, ...]
-    head: Head
-    version: int
-
-
-class Records:
+class Records(Reads):
     """
     Args:
         later: runs after-hooks. new_id: an id for a record whose client brought none. now_us: the wall clock.
@@ -89,15 +64,14 @@ class Records:
         now_us: Callable[[], int],
         explain: bool = False,
     ) -> None:
-        self._store = store
-        self._catalog = catalog
+        super().__init__(store, catalog, positions, explain=explain)
         self._hooks = hooks
-        self._positions = positions
         self._later = later
         self._preparation = Preparation(store, hooks, new_id=new_id, now_us=now_us)
-        self._explain = explain
 
-    async def create(self, principal: Principal, collection: str, data: Mapping[str, Any]) -> Written:
+    async def create(
+        self, principal: Principal, collection: str, data: Mapping[str, Any], *, once: Once | None = None
+    ) -> Written:
         """Create one record.
 
         Raises:
@@ -105,15 +79,39 @@ class Records:
             Conflict: id_taken, not_unique, changed_meanwhile. NotFound: collection_not_found.
             HookAbort: refused by a hook. Unavailable: the store cannot take it now.
         """
-        return await self._create(principal, collection, (data,), in_batch=False)
+        return await self._create(principal, collection, (data,), once=once)
 
-    async def create_many(self, principal: Principal, collection: str, records: Sequence[Mapping[str, Any]]) -> Written:
+    async def create_many(
+        self,
+        principal: Principal,
+        collection: str,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        once: Once | None = None,
+    ) -> Written:
         """Create all of the records or none. Raises: as `create`; a detail's field begins with `records[i]`."""
         _check_batch(len(records))
-        return await self._create(principal, collection, records, in_batch=True)
+        return await self._create(principal, collection, records, once=once, place=_records)
+
+    async def bring_in(
+        self,
+        principal: Principal,
+        collection: str,
+        records: Sequence[Mapping[str, Any]],
+        stamps: Sequence[Stamps | None],
+    ) -> Written:
+        """`create_many` for an import: as many as the caller answers for, each with the stamps it had elsewhere."""
+        return await self._create(principal, collection, records, stamps=stamps, place=_records)
 
     async def update(
-        self, principal: Principal, collection: str, record_id: str, data: Mapping[str, Any], *, replace: bool = False
+        self,
+        principal: Principal,
+        collection: str,
+        record_id: str,
+        data: Mapping[str, Any],
+        *,
+        replace: bool = False,
+        once: Once | None = None,
     ) -> Written:
         """Change the given fields of a record; with `replace` all of them, missing ones becoming default or null.
 
@@ -125,76 +123,116 @@ class Records:
         async def prepare(access: Access) -> list[Write]:
             return [await self._preparation.update(access, edit, _context(access, "update"), replace=replace)]
 
-        return await self._write(principal, collection, "update", prepare)
+        return await self._write(principal, collection, "update", prepare, once=once)
 
-    async def update_many(self, principal: Principal, collection: str, edits: Sequence[Edit]) -> Written:
+    async def update_many(
+        self, principal: Principal, collection: str, edits: Sequence[Edit], *, once: Once | None = None
+    ) -> Written:
         """Change all of the records or none. Raises: as `update`; a detail's field begins with `records[i]`."""
         _check_batch(len(edits))
 
         async def prepare(access: Access) -> list[Write]:
             context = _context(access, "update", len(edits))
             return [
-                await _within(index, self._preparation.update(access, edit, context, replace=False))
+                await _within(_records(index), self._preparation.update(access, edit, context, replace=False))
                 for index, edit in enumerate(edits)
             ]
 
-        return await self._write(principal, collection, "update", prepare)
+        return await self._write(principal, collection, "update", prepare, once=once, place=_records)
 
-    async def delete(self, principal: Principal, collection: str, record_id: str) -> Written:
+    async def delete(
+        self, principal: Principal, collection: str, record_id: str, *, once: Once | None = None
+    ) -> Written:
         """Delete a record and what refers to it by `cascade`.
 
         Raises:
             Unauthorized, Forbidden: the delete rule. NotFound: absent or invisible.
             Conflict: `referenced` by a record that restricts it, `too_many_changes`. HookAbort, Unavailable.
         """
-        return await self._delete_all(principal, collection, (record_id,))
 
-    async def delete_many(self, principal: Principal, collection: str, record_ids: Sequence[str]) -> Written:
-        """Delete all of the records or none; an id that is given twice counts once. Raises: as `delete`."""
+        async def prepare(access: Access) -> list[Write]:
+            return [await self._preparation.deletion(access, record_id, _context(access, "delete"))]
+
+        return await self._write(principal, collection, "delete", prepare, once=once)
+
+    async def delete_many(
+        self, principal: Principal, collection: str, record_ids: Sequence[str], *, once: Once | None = None
+    ) -> Written:
+        """Delete all of the records or none; an id that is given twice counts once. Raises: as `delete`; a detail's
+        field begins with `ids[i]`."""
         _check_batch(len(record_ids))
-        return await self._delete_all(principal, collection, tuple(dict.fromkeys(record_ids)))
+        wanted = tuple(dict.fromkeys(record_ids))
+
+        def place(index: int) -> str:
+            return f"ids[{record_ids.index(wanted[index])}]"
+
+        async def prepare(access: Access) -> list[Write]:
+            context = _context(access, "delete", len(wanted))
+            return [
+                await _within(place(index), self._preparation.deletion(access, record_id, context))
+                for index, record_id in enumerate(wanted)
+            ]
+
+        return await self._write(principal, collection, "delete", prepare, once=once, place=place)
 
     async def _create(
-        self, principal: Principal, collection: str, bodies: Sequence[Mapping[str, Any]], *, in_batch: bool
+        self,
+        principal: Principal,
+        collection: str,
+        bodies: Sequence[Mapping[str, Any]],
+        *,
+        stamps: Sequence[Stamps | None] = (),
+        once: Once | None = None,
+        place: Place | None = None,
     ) -> Written:
         async def prepare(access: Access) -> list[Write]:
             context = _context(access, "create", len(bodies))
-            creations = (self._preparation.creation(access, body, context) for body in bodies)
-            return [
-                await (_within(index, creation) if in_batch else creation) for index, creation in enumerate(creations)
-            ]
+            writes = []
+            for index, body in enumerate(bodies):
+                creation = self._preparation.creation(access, body, context)
+                write = await (_within(place(index), creation) if place else creation)
+                writes.append(msgspec.structs.replace(write, stamps=stamps[index]) if stamps else write)
+            return writes
 
-        return await self._write(_acting(principal, bodies), collection, "create", prepare)
-
-    async def _delete_all(self, principal: Principal, collection: str, record_ids: Sequence[str]) -> Written:
-        async def prepare(access: Access) -> list[Write]:
-            context = _context(access, "delete", len(record_ids))
-            return [await self._preparation.deletion(access, record_id, context) for record_id in record_ids]
-
-        return await self._write(principal, collection, "delete", prepare)
+        return await self._write(_acting(principal, bodies), collection, "create", prepare, once=once, place=place)
 
     async def _write(
-        self, principal: Principal, collection: str, operation: str, prepare: Callable[[Access], Awaitable[list[Write]]]
+        self,
+        principal: Principal,
+        collection: str,
+        operation: str,
+        prepare: Callable[[Access], Awaitable[list[Write]]],
+        *,
+        once: Once | None = None,
+        place: Place | None = None,
     ) -> Written:
         hooked = self._hooks.has(f"on_record_before_{operation}", collection)
         for tries_left in reversed(range(1 if hooked else MOST_TRIES)):
             access, version = self._access(principal, collection), self._catalog.version
-            writes = tuple(await prepare(access))
+            outcome = _Outcome(access, operation, partial(self._place, principal, version))
+            transaction = Transaction(
+                account_id=principal.account_id,
+                actor=principal.actor_id,
+                writes=tuple(await prepare(access)),
+                receipt=outcome.receipt(once) if once else None,
+            )
             try:
-                committed = await self._store.write(
-                    Transaction(account_id=principal.account_id, actor=principal.actor_id, writes=writes)
-                )
-            except Conflict as conflict:
-                if conflict.code != "changed_meanwhile" or not tries_left:
-                    raise
-                await asyncio.sleep(RETRY_AFTER_S)
-                continue
-            self._run_after_hooks(committed, Context(principal=principal, operation=operation, batch=len(writes)))
-            shown = [
-                {"id": record["id"]} if operation == "delete" else access.shown(record) for record in committed.written
-            ]
-            return Written(records=tuple(shown), position=self._position(principal, committed.head, version))
+                committed = await self._store.write(transaction)
+            except SnackBaseError as error:
+                if error.code == "changed_meanwhile" and tries_left:
+                    await asyncio.sleep(RETRY_AFTER_S)
+                    continue
+                if place is not None and error.part is not None:
+                    raise _placed(error, place(error.part)) from None
+                raise
+            if committed.repeated is not None:
+                return Written(records=(), position="", repeated=committed.repeated)
+            self._run_after_hooks(committed, _context(access, operation, len(transaction.writes)))
+            return outcome.written(committed.written, committed.head)
         raise RuntimeError("unreachable: the last try returns or raises")
+
+    def _place(self, principal: Principal, version: int, head: Head) -> str:
+        return self._position(principal, head, version)
 
     def _run_after_hooks(self, committed: Committed, context: Context) -> None:
         calls: list[tuple[str, str, Change]] = []
@@ -219,95 +257,33 @@ class Records:
                 context=context,
             )
 
-    async def get(self, principal: Principal, collection: str, record_id: str, *, fields: str = "") -> Record:
-        """One record as the principal may view it, cut to `fields` if given.
 
-        Raises:
-            Unauthorized, Forbidden: the view rule is locked. NotFound: absent or invisible. BadRequest: invalid_fields.
-        """
+class _Outcome:
+    """Makes a write's answer, for its caller and for the receipt."""
 
-        async def read() -> Record:
-            access = self._access(principal, collection)
-            judge = access.judge("view")
-            shown = fields_of(fields, access.definition, access.definition.readable(principal, "view"))
-            wanted = known_id(access, record_id)
-            record = await self._store.get(access.definition.collection, principal.account_id, wanted)
-            if record is None:
-                raise access.absent(wanted)
-            if judge is not None and not judge(record):
-                raise access.hidden(wanted)
-            return project(record, shown)
+    def __init__(self, access: Access, operation: str, position: Callable[[Head], str]) -> None:
+        self._access = access
+        self._deleted = operation == "delete"
+        self._position = position
 
-        return await _while_schema_changes(read)
+    def written(self, records: Sequence[Record], head: Head) -> Written:
+        """The records as the writer may read them."""
+        shown = [{"id": record["id"]} if self._deleted else self._access.shown(record) for record in records]
+        return Written(records=tuple(shown), position=self._position(head))
 
-    async def list(self, principal: Principal, collection: str, request: ListRequest) -> Listing:
-        """A page of the records the principal may list.
+    def receipt(self, once: Once) -> Receipt:
+        """The wish to keep the answer."""
 
-        Raises:
-            Unauthorized, Forbidden: the list rule is locked. BadRequest: invalid_limit, invalid_skip, invalid_sort,
-            invalid_fields, invalid_filter. NotFound: collection_not_found. Unavailable: query_timeout, overloaded.
-        """
-        request.check()
-        page, version = await self._page(principal, collection, request)
-        return Listing(
-            items=page.items,
-            total=page.total,
-            skip=request.skip,
-            limit=request.limit,
-            position=self._position(principal, page.head, version),
-        )
-
-    async def snapshot(self, principal: Principal, request: SubscribeRequest, sort: str, most: int) -> Snapshot:
-        """The whole list that a subscription stands for, with its place in the log: what `list` would give, in one
-        piece of at most `most` records. Raises as `list`."""
-        asked = ListRequest(
-            limit=most,
-            sort=sort,
-            fields=",".join(field_names(request.fields) or ()),
-            filter=request.filter or "",
-            total=False,
-        )
-        page, version = await self._page(principal, request.collection, asked)
-        return Snapshot(items=page.items, head=page.head, version=version)
-
-    async def _page(self, principal: Principal, collection: str, request: ListRequest) -> tuple[Page, int]:
-        """The records as the principal may see them, and the version of the rules that decided it."""
-
-        async def read() -> tuple[Page, int]:
-            access, version = self._access(principal, collection), self._catalog.version
-            definition = access.definition
-            rule = access.rule("list")
-            readable = definition.readable(principal, "list")
-            fields = fields_of(request.fields, definition, readable)
-            wanted = filter_of(request.filter, definition, readable)
-            query = Query(
-                collection=definition.collection,
-                account_id=principal.account_id,
-                where=where_of((rule, wanted), access.auth, self._store.dialect),
-                sort=sort_of(request.sort, definition, readable),
-                skip=request.skip,
-                limit=request.limit,
-                total=request.total,
+        def answer(records: Sequence[Record], head: Head) -> Kept:
+            written = self.written(records, head)
+            return Kept(
+                fingerprint=once.fingerprint,
+                status=once.status,
+                body=once.body(written.records),
+                position=written.position,
             )
-            page = await self._store.list(query)
-            shown = tuple(project(record, fields) for record in page.items)
-            return msgspec.structs.replace(page, items=shown), version
 
-        return await _while_schema_changes(read)
-
-    def _access(self, principal: Principal, collection: str) -> Access:
-        definition = self._catalog.by_name(collection)
-        if definition is None:
-            known = (
-                [one.collection.name for one in self._catalog.all()] if principal.superadmin or self._explain else ()
-            )
-            hint = values.did_you_mean(collection, known)
-            raise NotFound(f"There is no collection {collection[:64]!r}.{hint}", code="collection_not_found")
-        return Access(definition, principal, explain=self._explain)
-
-    def _position(self, principal: Principal, head: Head, version: int) -> str:
-        """`version` was read before the database was, so a change of rights in between is noticed, never skipped."""
-        return self._positions.token(principal.account_id, Position(head.seq, head.ts_us, version))
+        return Receipt(owner=once.owner, key=once.key, lifetime_us=LIFETIME_US, answer=answer)
 
 
 def _acting(principal: Principal, bodies: Sequence[Mapping[str, Any]]) -> Principal:
@@ -327,27 +303,26 @@ def _check_batch(count: int) -> None:
         raise ValidationFailed(f"A batch holds 1 to {MAX_BATCH} records, not {count}.", code="invalid_batch")
 
 
-async def _within(index: int, write: Awaitable[Write]) -> Write:
+def _records(index: int) -> str:
+    return f"records[{index}]"
+
+
+async def _within(place: str, write: Awaitable[Write]) -> Write:
     """A part of a batch: what is wrong with it is told under its place."""
     try:
         return await write
-    except ValidationFailed as error:
-        details = [
-            msgspec.structs.replace(detail, field=f"records[{index}].{detail.field}") for detail in error.details
-        ]
-        raise ValidationFailed(f"records[{index}]: {error.message}", code=error.code, details=details) from None
+    except SnackBaseError as error:
+        raise _placed(error, place) from None
 
 
-async def _while_schema_changes(read: Callable[[], Awaitable[T]]) -> T:
-    """A read that met a schema change knows the new definition a moment later."""
-    for _ in range(MOST_TRIES - 1):
-        try:
-            return await read()
-        except Unavailable as error:
-            if error.code != "schema_changed":
-                raise
-            await asyncio.sleep(RETRY_AFTER_S)
-    return await read()
+def _placed(error: SnackBaseError, place: str) -> SnackBaseError:
+    """The error, telling which part of a batch it is about."""
+    details = [msgspec.structs.replace(detail, field=f"{place}.{detail.field}") for detail in error.details]
+    whole = FieldError(field=place, message=error.message, code=error.code)
+    error.details = tuple(details) or (whole,)
+    if not isinstance(error, HookAbort):
+        error.message = f"{place}: {error.message}"
+    return error
 
 
 def _changed(change: Change, record: Record) -> dict[str, Any]:

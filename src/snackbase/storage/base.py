@@ -18,6 +18,15 @@ MAX_TRANSACTION_CHANGES = 1000
 """Changes in one transaction, cascades included; above: Conflict (contract §2)."""
 
 
+class Stamps(msgspec.Struct, frozen=True, kw_only=True):
+    """When a record was made and last changed, and by whom. Times are RFC 3339 in UTC with milliseconds."""
+
+    created_at: str
+    created_by: str | None
+    updated_at: str
+    updated_by: str | None
+
+
 class Write(msgspec.Struct, frozen=True, kw_only=True):
     """One change of one record that somebody asks for.
 
@@ -27,6 +36,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
         allowed: judges update and delete on the record before the change, inside the transaction. False: the record
             is reported as NotFound when `visible` says no as well, else Forbidden.
         visible: whether the principal may see the record at all (its view rule); None = yes.
+        stamps: create only: the record's own stamps, kept by an import; None = now and the transaction's actor.
     """
 
     op: Op
@@ -35,6 +45,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     values: Mapping[str, Any] = {}
     allowed: Callable[[Record], bool] | None = None
     visible: Callable[[Record], bool] | None = None
+    stamps: Stamps | None = None
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,14 +74,46 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     data: Mapping[str, Any] = {}
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a write that was sent with an Idempotency-Key, as it will be given again.
+
+    Attributes:
+        fingerprint: tells the request it answers from every other one.
+    """
+
+    fingerprint: str
+    status: int
+    body: bytes
+    position: str
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The wish that a transaction's answer be kept with it, under a key.
+
+    Attributes:
+        owner: whose key it is. lifetime_us: how long the answer is kept, in microseconds.
+        answer: makes the answer from the records as written and the account's head right after them. Runs inside the
+            transaction, on the writer's thread.
+    """
+
+    owner: str
+    key: str
+    lifetime_us: int
+    answer: Callable[[Sequence[Record], Head], Kept]
+
+
 class Transaction(msgspec.Struct, frozen=True, kw_only=True):
-    """What commits or fails as one: statements first, then writes in order, cascades, then controls, counter, log."""
+    """What commits or fails as one: statements first, then writes in order, cascades, then controls, counter, log.
+
+    `receipt`: when an answer is kept under its key already, nothing is done and that answer is the outcome.
+    """
 
     account_id: str
     actor: str | None = None
     statements: tuple[Statement, ...] = ()
     writes: tuple[Write, ...] = ()
     controls: tuple[Control, ...] = ()
+    receipt: Receipt | None = None
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,11 +121,13 @@ class Committed(msgspec.Struct, frozen=True, kw_only=True):
 
     `head`: the account's head right after it. `written`: one entry a Write, in order (the record after it; for a
     delete its last state; for an update that changed nothing the unchanged record, which has no log row).
+    `repeated`: the answer that an earlier transaction kept under the same key; then nothing was done.
     """
 
     changes: tuple[Change, ...]
     head: Head
     written: tuple[Record, ...] = ()
+    repeated: Kept | None = None
 
 
 class SchemaChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +160,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     where: called with (column, param): column(name) gives the quoted column, param(value) binds one value and gives
         its placeholder; returns a boolean SQL expression, or None for all.
-    sort: (field, descending) pairs; the store appends `id`.
+    sort: (field, descending) pairs; the store appends `id`. Null comes before every value, as in SQLite.
+    beyond: as `where`, but for the items only: the total counts what lies before them too.
     """
 
     collection: Collection
@@ -125,6 +171,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     skip: int = 0
     limit: int = 30
     total: bool = True
+    beyond: Callable[[Callable[[str], str], Callable[[object], str]], str] | None = None
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,6 +42,8 @@ class Select:
             order.append("id")
         self.count = f"SELECT count(*) {source}"
         self.count_args = tuple(self.args)
+        if query.beyond is not None:
+            source += f" AND ({query.beyond(self._column, self._param)})"
         place = f"LIMIT {self._param(query.limit)} OFFSET {self._param(query.skip)}"
         self.items = f"SELECT {table.columns} {source} ORDER BY {', '.join(order)} {place}"
 
@@ -139,7 +141,7 @@ def _page(cursor: apsw.Cursor, query: Query, table: Table, select: Select) -> Pa
     rows: list[Any] = cursor.execute(select.items, select.args).fetchall()
     total: int | None = None
     if query.total:
-        if len(rows) < query.limit and (rows or not query.skip):
+        if query.beyond is None and len(rows) < query.limit and (rows or not query.skip):
             total = query.skip + len(rows)
         else:
             total = _number(cursor.execute(select.count, select.count_args).fetchall())

@@ -70,7 +70,15 @@ _LOG_SIZES = (
         FROM _changes WHERE _changes.account = _heads.account), 0)""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_BASE, _LOG_SIZES)
+_IDEMPOTENCY = (
+    # A rowid table: its answers may be large, and a key is looked up by its own index.
+    """CREATE TABLE _idempotency(
+        owner TEXT NOT NULL, key TEXT NOT NULL, fingerprint TEXT NOT NULL, status INTEGER NOT NULL, body BLOB NOT NULL,
+        position TEXT NOT NULL, expires_us INTEGER NOT NULL, UNIQUE(owner, key)) STRICT""",
+    """CREATE INDEX _idempotency_expiry ON _idempotency(expires_us)""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_BASE, _LOG_SIZES, _IDEMPOTENCY)
 """MIGRATIONS[n - 1] takes a folder from schema version n - 1 to n. Released ones are never changed."""
 
 

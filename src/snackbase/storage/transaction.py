@@ -13,12 +13,13 @@ import apsw
 import msgspec
 
 from snackbase.errors import Conflict, FieldError, Forbidden, NotFound, SnackBaseError, TooLarge, ValidationFailed
-from snackbase.model import MAX_RECORD_BYTES, Collection, Field, OnDelete, Op, Record, rfc3339
-from snackbase.storage.base import MAX_TRANSACTION_CHANGES, Control, Statement, Transaction, Write
+from snackbase.model import MAX_RECORD_BYTES, Collection, Field, Head, OnDelete, Op, Record, rfc3339
+from snackbase.storage.base import MAX_TRANSACTION_CHANGES, Control, Kept, Stamps, Statement, Transaction, Write
 from snackbase.storage.changelog import ChangeLog, Draft, Slot
 from snackbase.storage.codec import encode, size_of, unstorable
 from snackbase.storage.connection import storage_fault
 from snackbase.storage.definitions import Definitions
+from snackbase.storage.receipts import keep, repeated
 from snackbase.storage.statements import Table, Tables
 
 MAX_IMAGE_BYTES = MAX_RECORD_BYTES + 1024
@@ -60,7 +61,7 @@ def prepare(transaction: Transaction, tables: Tables) -> Prepared:
         raise too_many_changes()
     rows = []
     size = 256 + 256 * len(transaction.statements)
-    atomic = not transaction.statements and len(transaction.writes) <= 1
+    atomic = not transaction.statements and transaction.receipt is None and len(transaction.writes) <= 1
     for write in transaction.writes:
         table = tables.of(write.collection)
         values: dict[str, Any] = {}
@@ -83,7 +84,21 @@ class Work(msgspec.Struct):
     drafts: list[Draft] = []
     written: list[Record] = []
     deleted: list[tuple[str, str]] = []
-    referring: list[tuple[Table, str, str]] = []
+    referring: list[tuple[int, Table, str, str]] = []
+    repeated: Kept | None = None
+
+    @property
+    def stamps(self) -> Stamps:
+        """Those of a record that is made now."""
+        actor = self.transaction.actor
+        return Stamps(created_at=self.at, created_by=actor, updated_at=self.at, updated_by=actor)
+
+    @property
+    def head(self) -> Head:
+        """Where the account's log will stand once the drafts are numbered."""
+        if self.slot is None:
+            return Head(0, 0)
+        return Head(self.slot.seq + len(self.drafts), self.ts_us if self.drafts else self.slot.ts_us)
 
 
 class Application:
@@ -99,9 +114,14 @@ class Application:
         """Do everything but numbering.
 
         Raises:
-            SnackBaseError: refused: Conflict, ValidationFailed, NotFound, Forbidden, or a statement's own error.
+            SnackBaseError: refused: Conflict, ValidationFailed, NotFound, Forbidden, or a statement's own error; its
+                `part` is the place of the write that it concerns.
             apsw.Error: a fault of the database.
         """
+        receipt = transaction.receipt
+        slot = self._log.slot(self._cursor, transaction.account_id) if receipt else None
+        if receipt is not None and (kept := repeated(self._run, receipt, now_us=now_us)) is not None:
+            return Work(transaction, slot, now_us, rfc3339(now_us), repeated=kept)
         for statement in transaction.statements:
             self._statement(statement)
         slot = self._log.slot(self._cursor, transaction.account_id)
@@ -109,16 +129,22 @@ class Application:
             raise NotFound("The account does not exist.", code="account_not_found")
         ts_us = now_us if slot is None else max(now_us, slot.ts_us)
         work = Work(transaction, slot, ts_us, rfc3339(ts_us))
-        for row in rows:
-            self._write(row, work)
-        for table, field, record_id in work.referring:
-            self._check_reference(work, table, field, record_id)
+        for part, row in enumerate(rows):
+            try:
+                self._write(row, work)
+            except SnackBaseError as error:
+                error.part = part
+                raise
+        for part, table, field, record_id in work.referring:
+            self._check_reference(work, part, table, field, record_id)
         if work.deleted:
             self._cascade(work)
         for control in transaction.controls:
             work.drafts.append(_control(control, transaction.actor))
         if len(work.drafts) > MAX_TRANSACTION_CHANGES:
             raise too_many_changes()
+        if receipt is not None:
+            keep(self._run, receipt, work.written, work.head, now_us=now_us)
         return work
 
     def _statement(self, statement: Statement) -> None:
@@ -142,9 +168,10 @@ class Application:
         work.written.append(record)
 
     def _create(self, table: Table, row: Row, work: Work) -> Record:
-        transaction, at, record_id = work.transaction, work.at, row.write.record_id
-        account_id, actor = transaction.account_id, transaction.actor
-        system = [record_id, account_id, at, actor, at, actor]
+        transaction, record_id = work.transaction, row.write.record_id
+        account_id, stamps = transaction.account_id, row.write.stamps or work.stamps
+        created = (stamps.created_at, stamps.created_by)
+        system = [record_id, account_id, *created, stamps.updated_at, stamps.updated_by]
         try:
             self._run(table.insert, system + row.bound)
         except apsw.ConstraintError as error:
@@ -153,10 +180,10 @@ class Application:
             "id": record_id,
             **row.values,
             "account_id": account_id,
-            "created_at": at,
-            "created_by": actor,
-            "updated_at": at,
-            "updated_by": actor,
+            "created_at": stamps.created_at,
+            "created_by": stamps.created_by,
+            "updated_at": stamps.updated_at,
+            "updated_by": stamps.updated_by,
         }
         self._note_references(table, row.values, work)
         work.drafts.append(_draft(Op.CREATE, table, record))
@@ -211,15 +238,17 @@ class Application:
             return
         for field in table.collection.fields:
             if field.type == "reference" and values.get(field.name) is not None:
-                work.referring.append((table, field.name, values[field.name]))
+                work.referring.append((len(work.written), table, field.name, values[field.name]))
 
-    def _check_reference(self, work: Work, table: Table, field: str, record_id: str) -> None:
+    def _check_reference(self, work: Work, part: int, table: Table, field: str, record_id: str) -> None:
         target = self.definitions.targets.get((table.collection.id, field))
         account_id = work.transaction.account_id
         if target is None or not self._run(target.exists, (record_id, account_id)).fetchall():
             message = "The record it refers to does not exist."
             detail = FieldError(field=field, message=message, code="reference_not_found")
-            raise ValidationFailed(f"{field}: {message}", details=[detail])
+            error = ValidationFailed(f"{field}: {message}", details=[detail])
+            error.part = part
+            raise error
 
     def _cascade(self, work: Work) -> None:
         """Follow references to what was deleted, breadth first. Each deleted record is followed once, so cycles end.

@@ -271,7 +271,7 @@ class Writer:
                 account_id, actor = item.prepared.transaction.account_id, item.prepared.transaction.actor
                 committed = self._log.append(work.slot, account_id, work.drafts, ts_us=work.ts_us, actor=actor)
                 head = work.slot.head
-            item.result = Committed(changes=committed, head=head, written=tuple(work.written))
+            item.result = Committed(changes=committed, head=head, written=tuple(work.written), repeated=work.repeated)
             changes += committed
         return changes
 

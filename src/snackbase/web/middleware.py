@@ -38,7 +38,7 @@ log = structlog.get_logger("snackbase.http")
 
 METHODS = "DELETE, GET, PATCH, POST, PUT"
 ALLOWED_HEADERS = "authorization, content-type, idempotency-key, last-event-id, x-account-id, x-api-key, x-request-id"
-EXPOSED_HEADERS = "X-SnackBase-Position, X-Request-ID, Retry-After"
+EXPOSED_HEADERS = "X-SnackBase-Position, Idempotency-Replayed, X-Request-ID, Retry-After"
 PREFLIGHT_SECONDS = 600
 QUIET_PATHS = frozenset({"/health", "/ready", "/live", "/metrics", "/api/v1/health"})
 """Asked every few seconds by machines: logged at debug level."""

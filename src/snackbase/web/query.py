@@ -40,7 +40,7 @@ def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def flag(query: Mapping[str, str], name: str, *, default: bool) -> bool:
+def optional_flag(query: Mapping[str, str], name: str, default: bool | None) -> bool | None:
     """Raises BadRequest (`invalid_<name>`)."""
     text = query.get(name)
     if text is None:

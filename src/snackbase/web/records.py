@@ -4,21 +4,32 @@ Decides nothing about rights or values. Every write answers with the position ri
 so that a client can tell what it has written from what it has yet to hear. Steps 1 and 2 of the path of a write.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from snackbase.model import Principal, Record
+from snackbase.services.idempotency import Once, Repeats, check_key, fingerprint_of, owner_of
 from snackbase.services.listing import DEFAULT_LIMIT, ListRequest
 from snackbase.services.preparation import Edit
 from snackbase.services.records import Records, Written
-from snackbase.web.http import Authenticate, json_response, read_json
-from snackbase.web.query import flag, read_query, whole_number
+from snackbase.storage.base import Kept
+from snackbase.web.http import Authenticate, json_response, raw_json_response, read_json
+from snackbase.web.query import optional_flag, read_query, whole_number
+
+T = TypeVar("T")
+encode = msgspec.json.encode
 
 POSITION_HEADER = "X-SnackBase-Position"
+REPLAYED_HEADER = "Idempotency-Replayed"
+LIST_PARAMETERS = (
+    *("skip", "limit", "sort", "fields", "filter", "expand", "total"),
+    *("cursor", "cursor_before", "include_count"),
+)
 
 
 class NewRecords(msgspec.Struct, forbid_unknown_fields=True):
@@ -39,8 +50,9 @@ class RecordRoutes:
         authenticate_or_guest: the principal; a request without a token is a guest of the account it names.
     """
 
-    def __init__(self, records: Records, authenticate_or_guest: Authenticate) -> None:
+    def __init__(self, records: Records, repeats: Repeats, authenticate_or_guest: Authenticate) -> None:
         self._records = records
+        self._repeats = repeats
         self._authenticate = authenticate_or_guest
 
     def routes(self) -> list[BaseRoute]:
@@ -59,29 +71,32 @@ class RecordRoutes:
 
     async def _list(self, request: Request) -> Response:
         principal = await self._authenticate(request)
-        query = read_query(request, "skip", "limit", "sort", "fields", "filter", "total")
+        query = read_query(request, *LIST_PARAMETERS)
         asked = ListRequest(
             skip=whole_number(query, "skip", 0),
             limit=whole_number(query, "limit", DEFAULT_LIMIT),
             sort=query.get("sort", ""),
             fields=query.get("fields", ""),
             filter=query.get("filter", ""),
-            total=flag(query, "total", default=True),
+            expand=query.get("expand", ""),
+            total=optional_flag(query, "total", optional_flag(query, "include_count", None)),
+            cursor=query.get("cursor", ""),
+            cursor_before=query.get("cursor_before", ""),
         )
         return json_response(await self._records.list(principal, _collection(request), asked))
 
     async def _get(self, request: Request) -> Response:
         principal = await self._authenticate(request)
-        fields = read_query(request, "fields").get("fields", "")
-        record_id = request.path_params["record_id"]
-        return json_response(await self._records.get(principal, _collection(request), record_id, fields=fields))
+        query = read_query(request, "fields", "expand")
+        record_id, fields, expand = request.path_params["record_id"], query.get("fields", ""), query.get("expand", "")
+        found = await self._records.get(principal, _collection(request), record_id, fields=fields, expand=expand)
+        return json_response(found)
 
     async def _create(self, request: Request) -> Response:
-        principal = await self._authenticate(request)
-        read_query(request)
-        data = await read_json(request, dict[str, Any])
-        written = await self._records.create(principal, _collection(request), data)
-        return _answer(written, written.records[0], status=201)
+        data, name = Sent(request, dict[str, Any]), _collection(request)
+        return await self._answer(
+            request, lambda who, once: self._records.create(who, name, data.value, once=once), _first, data, status=201
+        )
 
     async def _replace(self, request: Request) -> Response:
         return await self._update(request, replace=True)
@@ -90,40 +105,94 @@ class RecordRoutes:
         return await self._update(request, replace=False)
 
     async def _update(self, request: Request, *, replace: bool) -> Response:
-        principal = await self._authenticate(request)
-        read_query(request)
-        data = await read_json(request, dict[str, Any])
-        record_id = request.path_params["record_id"]
-        written = await self._records.update(principal, _collection(request), record_id, data, replace=replace)
-        return _answer(written, written.records[0])
+        data, name, record_id = Sent(request, dict[str, Any]), _collection(request), request.path_params["record_id"]
+        return await self._answer(
+            request,
+            lambda who, once: self._records.update(who, name, record_id, data.value, replace=replace, once=once),
+            _first,
+            data,
+        )
 
     async def _delete(self, request: Request) -> Response:
-        principal = await self._authenticate(request)
-        read_query(request)
-        written = await self._records.delete(principal, _collection(request), request.path_params["record_id"])
-        return Response(status_code=204, headers={POSITION_HEADER: written.position})
+        name, record_id = _collection(request), request.path_params["record_id"]
+        return await self._answer(
+            request, lambda who, once: self._records.delete(who, name, record_id, once=once), _nothing, status=204
+        )
 
     async def _create_many(self, request: Request) -> Response:
-        principal = await self._authenticate(request)
-        read_query(request)
-        body = await read_json(request, NewRecords)
-        written = await self._records.create_many(principal, _collection(request), body.records)
-        return _answer(written, {"created": written.records, "count": len(written.records)}, status=201)
+        sent, name = Sent(request, NewRecords), _collection(request)
+        return await self._answer(
+            request,
+            lambda who, once: self._records.create_many(who, name, sent.value.records, once=once),
+            lambda records: encode({"created": records, "count": len(records)}),
+            sent,
+            status=201,
+        )
 
     async def _update_many(self, request: Request) -> Response:
-        principal = await self._authenticate(request)
-        read_query(request)
-        body = await read_json(request, Edits)
-        written = await self._records.update_many(principal, _collection(request), body.records)
-        return _answer(written, {"updated": written.records, "count": len(written.records)})
+        sent, name = Sent(request, Edits), _collection(request)
+        return await self._answer(
+            request,
+            lambda who, once: self._records.update_many(who, name, sent.value.records, once=once),
+            lambda records: encode({"updated": records, "count": len(records)}),
+            sent,
+        )
 
     async def _delete_many(self, request: Request) -> Response:
+        sent, name = Sent(request, RecordIds), _collection(request)
+        return await self._answer(
+            request,
+            lambda who, once: self._records.delete_many(who, name, sent.value.ids, once=once),
+            lambda records: encode({"deleted": [one["id"] for one in records], "count": len(records)}),
+            sent,
+        )
+
+    async def _answer(
+        self,
+        request: Request,
+        write: Callable[[Principal, Once | None], Awaitable[Written]],
+        body: Callable[[Sequence[Record]], bytes],
+        sent: "Sent[Any] | None" = None,
+        *,
+        status: int = 200,
+    ) -> Response:
+        """Read the request, write, answer; with an Idempotency-Key as the first time.
+
+        Args:
+            body: makes the answer's body from the records as shown. sent: the request's body, if it needs one.
+        """
         principal = await self._authenticate(request)
         read_query(request)
-        body = await read_json(request, RecordIds)
-        written = await self._records.delete_many(principal, _collection(request), body.ids)
-        ids = [record["id"] for record in written.records]
-        return _answer(written, {"deleted": ids, "count": len(ids)})
+        key = check_key(request.headers.getlist("idempotency-key"))
+        if sent is not None:
+            await sent.read()
+        if key is None:
+            written = await write(principal, None)
+            return _response(status, body(written.records), written.position)
+        fingerprint = fingerprint_of(principal, request.method, _path(request), await request.body())
+        once = Once(owner=owner_of(principal), key=key, fingerprint=fingerprint, status=status, body=body)
+        first: list[Written] = []
+
+        async def write_once() -> Kept | None:
+            first.append(await write(principal, once))
+            return first[0].repeated
+
+        kept = await self._repeats.run(once, write_once)
+        if kept is not None:
+            return _response(kept.status, kept.body, kept.position, replayed=True)
+        return _response(status, body(first[0].records), first[0].position)
+
+
+class Sent(Generic[T]):
+    """A request's body, read once whoever asks is known: `value` is there after `read`."""
+
+    def __init__(self, request: Request, type: type[T]) -> None:
+        self._request = request
+        self._type = type
+        self.value: T
+
+    async def read(self) -> None:
+        self.value = await read_json(self._request, self._type)
 
 
 def _collection(request: Request) -> str:
@@ -131,5 +200,18 @@ def _collection(request: Request) -> str:
     return name
 
 
-def _answer(written: Written, body: Mapping[str, Any], *, status: int = 200) -> Response:
-    return json_response(body, status=status, headers={POSITION_HEADER: written.position})
+def _path(request: Request) -> str:
+    return f"{_collection(request)}/{request.path_params.get('record_id', '')}"
+
+
+def _first(records: Sequence[Record]) -> bytes:
+    return encode(records[0])
+
+
+def _nothing(records: Sequence[Record]) -> bytes:
+    return b""
+
+
+def _response(status: int, body: bytes, position: str, *, replayed: bool = False) -> Response:
+    headers = {POSITION_HEADER: position, **({REPLAYED_HEADER: "true"} if replayed else {})}
+    return raw_json_response(body, status=status, headers=headers) if body else Response(b"", status, headers)
