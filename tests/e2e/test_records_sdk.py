@@ -38,6 +38,29 @@ say(await codeOf(client.records.get(name, made.id)));
 say(await codeOf(client.records.create(name, { views: "many" })));
 """
 
+PAGES = """
+const target = process.env.TARGET;
+const author = await client.records.create(target, { title: "ann" });
+for (const title of ["a", "b", "c", "d", "e"]) await client.records.create(name, { title, author: author.id });
+const found = [];
+let page = await client.records.list(name, { sort: "title", limit: 2 });
+say([page.total, page.has_more, page.prev_cursor]);
+while (true) {
+  found.push(...page.items.map((one) => one.title));
+  if (!page.next_cursor) break;
+  page = await client.records.list(name, { sort: "title", limit: 2, cursor: page.next_cursor });
+}
+say(found);
+say([page.total, page.has_more]);
+page = await client.records.query(name).sort("title").limit(2).cursorBefore(page.prev_cursor).get();
+say(page.items.map((one) => one.title));
+page = await client.records.list(name, { sort: "title", limit: 1, cursor: page.next_cursor, include_count: true });
+say([page.items[0].title, page.total]);
+const one = await client.records.query(name).expand("author").sort("title").first();
+say([one.title, one.expand.author.title]);
+say((await client.records.get(name, one.id, { expand: ["author"] })).expand.author.id === author.id);
+"""
+
 COLLECTIONS = """
 const posts = await client.collections.create({ name, fields: [{ name: "title", type: "text" }], list_rule: "" });
 say([posts.fields.map((one) => one.name), posts.field_count, posts.record_count, posts.has_public_access]);
@@ -82,6 +105,23 @@ async def test_the_sdks_record_service_works_unchanged(node: ModuleType, house: 
         {"success": True},
         "NOT_FOUND_ERROR",
         "VALIDATION_ERROR",
+    ]
+
+
+async def test_the_sdk_goes_through_pages_by_cursor_and_expands_references(node: ModuleType, house: House) -> None:
+    ann = await house.founder("ann")
+    target = await house.collection("title")
+    name = await house.collection("title", {"name": "author", "type": "reference", "collection": target})
+    who = {"ACCOUNT": ann.account["slug"], "EMAIL": ann.email, "PASSWORD": ann.password, "COLLECTION": name}
+    answers = await said(node, house, PAGES, TARGET=target, **who)
+    assert answers == [
+        [5, True, None],
+        ["a", "b", "c", "d", "e"],
+        [None, False],
+        ["c", "d"],
+        ["e", 5],
+        ["a", "ann"],
+        True,
     ]
 
 

@@ -407,7 +407,8 @@ async def test_an_allowed_origin_is_echoed_exactly_and_never_as_a_star(client: h
     ):
         assert answer.headers["access-control-allow-origin"] == PAGE
         assert answer.headers["access-control-allow-credentials"] == "true"
-        assert answer.headers["access-control-expose-headers"] == "X-SnackBase-Position, X-Request-ID, Retry-After"
+        exposed = "X-SnackBase-Position, Idempotency-Replayed, X-Request-ID, Retry-After"
+        assert answer.headers["access-control-expose-headers"] == exposed
         assert "Origin" in answer.headers["vary"]
 
 

@@ -23,9 +23,8 @@ from snackbase.services.listing import ListRequest, Sort, Where, fields_of, filt
 from snackbase.services.preparation import known_id
 from snackbase.storage.base import Page, Query, Store
 
-MOST_TRIES = 3
+RETRIES_AFTER_S = (0.01, 0.02, 0.05, 0.1)
 """Of a request that met a schema change: its definition was replaced between judging and reading or writing."""
-RETRY_AFTER_S = 0.01
 
 T = TypeVar("T")
 
@@ -233,11 +232,11 @@ class Reads:
 
 async def while_schema_changes(read: Callable[[], Awaitable[T]]) -> T:
     """A read that met a schema change knows the new definition a moment later."""
-    for _ in range(MOST_TRIES - 1):
+    for pause_s in RETRIES_AFTER_S:
         try:
             return await read()
         except Unavailable as error:
             if error.code != "schema_changed":
                 raise
-            await asyncio.sleep(RETRY_AFTER_S)
+            await asyncio.sleep(pause_s)
     return await read()

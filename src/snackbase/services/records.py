@@ -22,7 +22,7 @@ from snackbase.services import values
 from snackbase.services.access import Access
 from snackbase.services.idempotency import LIFETIME_US, Once
 from snackbase.services.preparation import Context, Edit, Preparation
-from snackbase.services.reading import MOST_TRIES, RETRY_AFTER_S, Listing, Reads, Snapshot
+from snackbase.services.reading import RETRIES_AFTER_S, Listing, Reads, Snapshot
 from snackbase.storage.base import Committed, Kept, Receipt, Stamps, Store, Transaction, Write
 
 __all__ = ["Listing", "Records", "Snapshot", "Written"]
@@ -207,7 +207,8 @@ class Records(Reads):
         place: Place | None = None,
     ) -> Written:
         hooked = self._hooks.has(f"on_record_before_{operation}", collection)
-        for tries_left in reversed(range(1 if hooked else MOST_TRIES)):
+        # A hook is not asked twice: it may have done what cannot be undone.
+        for pause_s in (None,) if hooked else (*RETRIES_AFTER_S, None):
             access, version = self._access(principal, collection), self._catalog.version
             outcome = _Outcome(access, operation, partial(self._place, principal, version))
             transaction = Transaction(
@@ -219,8 +220,8 @@ class Records(Reads):
             try:
                 committed = await self._store.write(transaction)
             except SnackBaseError as error:
-                if error.code == "changed_meanwhile" and tries_left:
-                    await asyncio.sleep(RETRY_AFTER_S)
+                if error.code == "changed_meanwhile" and pause_s is not None:
+                    await asyncio.sleep(pause_s)
                     continue
                 if place is not None and error.part is not None:
                     raise _placed(error, place(error.part)) from None
