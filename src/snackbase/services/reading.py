@@ -23,8 +23,9 @@ from snackbase.services.listing import ListRequest, Sort, Where, fields_of, filt
 from snackbase.services.preparation import known_id
 from snackbase.storage.base import Page, Query, Store
 
-RETRIES_AFTER_S = (0.01, 0.02, 0.05, 0.1)
-"""Of a request that met a schema change: its definition was replaced between judging and reading or writing."""
+RETRIES_AFTER_S = (0.01,) * 19
+"""Of a request that met a schema change: its definition was replaced between judging and reading or writing. Each try
+knows the newest one, so only a schema that changes without pause uses them up (3 were too few on a busy machine)."""
 
 T = TypeVar("T")
 
