@@ -41,6 +41,7 @@ from snackbase.web.explain import ExplainRoutes
 from snackbase.web.guard import Guard
 from snackbase.web.middleware import Http, not_found
 from snackbase.web.ops import OpsRoutes
+from snackbase.web.own import OwnRoutes
 from snackbase.web.records import RecordRoutes
 
 SQLITE = "sqlite:///"
@@ -120,6 +121,7 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
     core: Core
     hub: Hub
     http: Http
+    records: Records
 
 
 def build(
@@ -130,12 +132,16 @@ def build(
     spawn: Callable[..., object],
     later: Later,
     stopping: Callable[[], bool],
+    own: OwnRoutes,
 ) -> Graph:
     """Everything that serves clients, on an open core.
 
     Args:
         spawn: starts a task that the application owns. later: runs after-hooks.
-        stopping: whether the application is about to stop.
+        stopping: whether the application is about to stop. own: the application's endpoints.
+
+    Raises:
+        ConfigError: an endpoint that would never be asked.
     """
     settings, store, counters = core.settings, core.store, metrics.counters
     origins = Origins(settings)
@@ -161,9 +167,11 @@ def build(
     ops = OpsRoutes(settings=settings, origins=origins, metrics=metrics, fault=fault, draining=stopping)
     # The router tries one after the other: the busiest come first.
     routes = [*_rest(core, records, hooks, counters, origins, later), *realtime, *ops.routes()]
+    routes += own.routes(Guard(core.authenticator, counters), routes)
     _publish(metrics, hub, store)
     router = Router(routes, redirect_slashes=False, default=not_found)
-    return Graph(core=core, hub=hub, http=Http(router, settings=settings, origins=origins, counters=counters))
+    http = Http(router, settings=settings, origins=origins, counters=counters)
+    return Graph(core=core, hub=hub, http=http, records=records)
 
 
 def _entry_hooks(hooks: Hooks, later: Later) -> Callable[[str, User], None]:

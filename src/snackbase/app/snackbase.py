@@ -11,7 +11,7 @@ Order of a stop: not ready any more -> the server stops listening -> realtime co
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -28,6 +28,8 @@ from snackbase.hooks import Hooks
 from snackbase.log import configure_structlog, mask_foreign_loggers
 from snackbase.metrics import Counters, Metrics
 from snackbase.services.members import NewSuperadmin
+from snackbase.services.own import OwnRecords
+from snackbase.web.own import Auth, Handler, OwnRoutes
 
 log = structlog.get_logger("snackbase.app")
 
@@ -61,12 +63,14 @@ class SnackBase:
         ConfigError: an override that is no setting, or cannot be used.
 
     Attributes:
-        hook: decorators for your own code (contract §9).
+        hook: decorators for your own code (contract §9). records: records for it (`services/own.py`).
         announce: called with what a start has to tell.
     """
 
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
         self.hook = Hooks()
+        self.records = OwnRecords()
+        self._own_routes = OwnRoutes()
         self.announce: Callable[[Started], None] = tell_generated_password
         load({}, **overrides)  # a wrong name or value is told where it stands, not at the start
         self._given = settings
@@ -86,6 +90,19 @@ class SnackBase:
             ConfigError: unknown name, or a value that cannot be used.
         """
         return self._settings or self.configure()
+
+    def route(
+        self, path: str, *, methods: Sequence[str] = ("GET",), auth: Auth = "required"
+    ) -> Callable[[Handler], Handler]:
+        """A decorator that makes a function an endpoint: it takes Starlette's Request and returns its Response or JSON.
+
+        Args:
+            auth: required | optional | none: who may call; `request.state.principal` is who does.
+
+        Raises:
+            ValueError: the path or another argument cannot be used. RuntimeError: the application runs already.
+        """
+        return self._own_routes.add(path, methods=methods, auth=auth)
 
     def configure(self, **overrides: Any) -> Settings:
         """Read the settings (anew), with `overrides` over everything else; before the start."""
@@ -139,7 +156,9 @@ class SnackBase:
                     spawn=self._tasks.spawn,
                     later=after_hooks,
                     stopping=lambda: self._stopping,
+                    own=self._own_routes,
                 )
+                self.records.bind(graph.records, core.store)
                 await self.hook.fire("on_bootstrap", refusing=False, app=self)
             except BaseException:
                 await core.close()
