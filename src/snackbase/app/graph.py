@@ -132,7 +132,7 @@ def build(
     spawn: Callable[..., object],
     later: Later,
     stopping: Callable[[], bool],
-    own: OwnRoutes,
+    own: OwnRoutes | None = None,
 ) -> Graph:
     """Everything that serves clients, on an open core.
 
@@ -167,7 +167,8 @@ def build(
     ops = OpsRoutes(settings=settings, origins=origins, metrics=metrics, fault=fault, draining=stopping)
     # The router tries one after the other: the busiest come first.
     routes = [*_rest(core, records, hooks, counters, origins, later), *realtime, *ops.routes()]
-    routes += own.routes(Guard(core.authenticator, counters), routes)
+    if own is not None:
+        routes += own.routes(Guard(core.authenticator, counters), routes)
     _publish(metrics, hub, store)
     router = Router(routes, redirect_slashes=False, default=not_found)
     http = Http(router, settings=settings, origins=origins, counters=counters)
