@@ -176,8 +176,14 @@ def _peer(scope: Mapping[str, Any]) -> str:
     client = scope.get("client")
     if not client:
         return UNKNOWN_ADDRESS
-    address = _address(str(client[0]))
-    return str(address) if address is not None else str(client[0])
+    return _canonical(str(client[0]))
+
+
+@lru_cache(maxsize=4096)
+def _canonical(text: str) -> str:
+    """An address in its one spelling; anything else as it is."""
+    address = _address(text)
+    return text if address is None else str(address)
 
 
 def _arrived_on_loopback(scope: Mapping[str, Any]) -> bool:

@@ -27,23 +27,22 @@ class Guard:
         Raises:
             Unauthorized: no token, or a dead one. Forbidden: another's account. BadRequest: two tokens.
         """
-        return (await self._authenticated(request)).principal
+        return (await self._authenticated(request, token_of(request.headers))).principal
 
     async def authenticate_or_guest(self, request: Request) -> Principal:
         """The same, but a request without a token is a guest of the account of X-Account-ID."""
-        if token_of(request.headers) is not None:
-            return await self.authenticate(request)
+        token = token_of(request.headers)
+        if token is not None:
+            return (await self._authenticated(request, token)).principal
         return await self._authenticator.guest(request.headers.get("x-account-id"))
 
     async def claims(self, request: Request) -> Claims:
         """What the token itself says, for routes about the login."""
-        return (await self._authenticated(request)).claims
+        return (await self._authenticated(request, token_of(request.headers))).claims
 
-    async def _authenticated(self, request: Request) -> Authenticated:
+    async def _authenticated(self, request: Request, token: str | None) -> Authenticated:
         try:
-            found = await self._authenticator.principal(
-                token_of(request.headers), account=request.headers.get("x-account-id")
-            )
+            found = await self._authenticator.principal(token, account=request.headers.get("x-account-id"))
         except Unauthorized as error:
             add(self._counters.auth_failures, error.code)
             raise

@@ -9,6 +9,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import MutableMapping
+from itertools import count
 from time import monotonic
 from typing import Any
 
@@ -67,6 +68,9 @@ class Http:
         self._counters = counters
         self._max_body_bytes = settings.max_body_bytes
         self._timeout_s = settings.request_timeout_seconds
+        # The prefix tells processes apart; drawing every id anew would cost a system call each.
+        prefix, numbers = secrets.token_hex(6), count(1)
+        self.new_request_id = lambda: f"{prefix}{next(numbers):012x}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self  # makes starlette raise its 404 and 405 instead of answering them itself
@@ -90,7 +94,7 @@ class _Exchange:
         self._status = 0
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self._header(b"x-request-id")
-        self._request_id = given if given and _SANE_REQUEST_ID.match(given) else secrets.token_hex(12)
+        self._request_id = given if given and _SANE_REQUEST_ID.match(given) else http.new_request_id()
         self._cors = b"origin" in self._headers and http._origins.allows(scope)
 
     def _header(self, name: bytes) -> str | None:

@@ -20,6 +20,8 @@ def read_query(request: Request, *names: str) -> Mapping[str, str]:
         BadRequest: `unknown_parameter`, `duplicate_parameter`. The message holds names, never values.
     """
     found: dict[str, str] = {}
+    if not request.scope["query_string"]:
+        return found
     for name, value in request.query_params.multi_items():
         if name not in names:
             message = f"There is no parameter {name[:64]!r} here.{did_you_mean(name, names)}"
