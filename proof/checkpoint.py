@@ -57,7 +57,9 @@ class Comparison:
     waited_s: float = 0.0
 
 
-async def compare(holders: Sequence[Holder], heads: Callable[[], Awaitable[Mapping[str, str]]]) -> Comparison:
+async def compare(
+    holders: Sequence[Holder], heads: Callable[[], Awaitable[Mapping[str, str]]], *, patience_s: float = PATIENCE_S
+) -> Comparison:
     """Wait until every list stands at its account's head, then compare all of them. Nobody writes meanwhile.
 
     Args:
@@ -69,7 +71,7 @@ async def compare(holders: Sequence[Holder], heads: Callable[[], Awaitable[Mappi
     began = time.monotonic()
     while True:
         at = await heads()
-        await _until_there(holders, at, began)
+        await _until_there(holders, at, began + patience_s)
         done = Comparison(waited_s=time.monotonic() - began)
         truths: dict[tuple[str, ...], tuple[int, Mapping[str, bytes]]] = {}
         every = [one for holder in holders for one in await holder.held()]
@@ -77,19 +79,24 @@ async def compare(holders: Sequence[Holder], heads: Callable[[], Awaitable[Mappi
             await _fetch(one, truths)
         # Somebody's rights may have changed while it was read; then the question is asked again.
         again = [one for holder in holders for one in await holder.held()]
-        if await heads() == at and all(_there(one, at) for one in again):
+        if await heads() != at or not all(_there(one, at) for one in again):
+            continue
+        # Nobody tells a client that was refused that it might ask again: it tries now and then.
+        behind = any(one.refused and truths[_question(one)][0] == 200 for one in every)
+        if not behind or time.monotonic() - began > patience_s:
             break
+        await asyncio.sleep(0.1)
     for one in every:
         _judge(one, truths, done)
     return done
 
 
-async def _until_there(holders: Sequence[Holder], at: Mapping[str, str], began: float) -> None:
+async def _until_there(holders: Sequence[Holder], at: Mapping[str, str], until: float) -> None:
     while True:
         late = [one for holder in holders for one in await holder.held() if not _there(one, at)]
         if not late:
             return
-        if time.monotonic() - began > PATIENCE_S:
+        if time.monotonic() > until:
             names = ", ".join(f"{one.name} of {one.client} ({one.kind}) at {one.cursor}" for one in late)
             head = at[late[0].login.person.account]
             raise Difference(f"never caught up with {head}: {names}\n{late[0].story}")

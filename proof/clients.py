@@ -50,12 +50,13 @@ class Client:
         self._by_key = {one.name: one for one in self.lists}
         self._opened: asyncio.Task[None] | None = None
         self._outdated = False
+        self._awake = asyncio.Event()
 
     async def run(self) -> None:
         """For ever. Raises Difference."""
         failures = 0
         while True:
-            await asyncio.sleep(max(0.0, self.away_until - time.monotonic()))
+            await self._stay_away()
             self._opened = asyncio.create_task(self._connect())
             began = time.monotonic()
             await asyncio.wait([self._opened])
@@ -75,6 +76,17 @@ class Client:
             self._opened.cancel()
             with suppress(asyncio.CancelledError, *DROPS):
                 await self._opened
+
+    async def _stay_away(self) -> None:
+        self._awake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self.away_until - time.monotonic())):
+                await self._awake.wait()
+
+    def awake(self) -> None:
+        """Come back now."""
+        self.away_until = 0.0
+        self._awake.set()
 
     def drop(self, away_s: float = 0.0) -> None:
         """End the connection from this side, without a word, and stay away for a while."""

@@ -9,6 +9,7 @@ create is of a record that is not in the list, an update and a delete of one tha
 
 from collections import Counter, deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -73,6 +74,15 @@ def id_of(record: bytes) -> str:
     return str(_any.decode(_fields.decode(record)["id"]))
 
 
+@dataclass(frozen=True)
+class Told:
+    """An event: the operation, `enter` or `leave` where it is really that, and the record."""
+
+    operation: str
+    change: str | None
+    data: bytes
+
+
 class LiveList:
     """One list.
 
@@ -80,6 +90,7 @@ class LiveList:
         account_id: whose records alone may come.
         records: id -> the record as the server's bytes.
         cursor: from where it resumes; None = it needs the whole set.
+        since: the number at which the set was fetched. told: every event since then, if it is wanted (a list).
     """
 
     def __init__(
@@ -93,11 +104,13 @@ class LiveList:
         self.state = State.NEW
         self.records: dict[str, bytes] = {}
         self.cursor: str | None = None
+        self.since = 0
+        self.told: list[Told] | None = None
         self.counts: Counter[str] = Counter()
         self.seen: deque[str] = deque(maxlen=KEPT)
         self._awaited: State | None = None
         self._fresh: dict[str, bytes] = {}
-        self._open: list[tuple[str, bytes]] = []
+        self._open: list[Told] = []
         self._last = 0
         self._repeats_until = 0
         self._time = ""
@@ -185,6 +198,8 @@ class LiveList:
             self._fresh[id_of(record)] = record
         if message.get("complete"):
             self.records, self._fresh = self._fresh, {}
+            self.since = self._last
+            self.told = None if self.told is None else []
             self.counts["snapshots"] += 1
             self.state = State.REPLAYING
             self.cursor = None
@@ -224,7 +239,7 @@ class LiveList:
             self._unexpected("an event")
             return
         self._in_time(message)
-        self._open.append((operation, bytes(message.fields["data"])))
+        self._open.append(Told(operation, message.get("change"), bytes(message.fields["data"])))
         if len(self._open) < (message.get("tx_size") or 1):
             if message.get("position") is not None:
                 raise self.wrong("a position inside a transaction")
@@ -235,8 +250,11 @@ class LiveList:
         if place(position) <= self._last:
             raise self.wrong(f"an event at {place(position)} after one at {self._last}")
         events, self._open = self._open, []
-        for operation, record in events:
-            self._apply(operation, record, strictly=place(position) > self._repeats_until)
+        fresh = place(position) > self._repeats_until
+        for event in events:
+            self._apply(event.operation, event.data, strictly=fresh)
+        if fresh and self.told is not None:
+            self.told += events
         self._advance(position)
 
     def _apply(self, operation: str, record: bytes, *, strictly: bool) -> None:

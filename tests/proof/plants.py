@@ -1,0 +1,85 @@
+"""A server with a planted defect, `snackbase serve plants:app`: PLANT says which. The state machine has to find each.
+
+What is done wrong depends on the records alone (`marked`), so that the same steps show the same defect again.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from snackbase import SnackBase
+from snackbase.model import Change
+from snackbase.realtime.fanout import Feed, Judged, Verdict
+from snackbase.realtime.resume import Passage, Replay
+
+Route = Callable[[Feed, Sequence[Change], str, list[Any]], None]
+Through = Callable[[Judged, Any], Verdict | None]
+_route: Route = Feed.route
+_through: Through = Judged.through
+_held: list[tuple[Sequence[Change], str]] = []
+_feeds: dict[str, Feed] = {}
+
+
+def marked(changes: Sequence[Change]) -> bool:
+    """Half of all records are treated wrongly."""
+    return any(int(change.data.get("points") or 0) % 2 for change in changes)
+
+
+def loss(feed: Feed, changes: Sequence[Change], position: str, dirty: list[Any]) -> None:
+    if not marked(changes):
+        _route(feed, changes, position, dirty)
+
+
+def duplicate(feed: Feed, changes: Sequence[Change], position: str, dirty: list[Any]) -> None:
+    _route(feed, changes, position, dirty)
+    if marked(changes):
+        _route(feed, changes, position, dirty)
+
+
+def reorder(feed: Feed, changes: Sequence[Change], position: str, dirty: list[Any]) -> None:
+    """A marked transaction comes after the next one."""
+    if marked(changes):
+        _held.append((changes, position))
+        return
+    _route(feed, changes, position, dirty)
+    while _held:
+        _route(feed, *_held.pop(), dirty)
+
+
+def reorder_inside(feed: Feed, changes: Sequence[Change], position: str, dirty: list[Any]) -> None:
+    _route(feed, list(reversed(changes)) if marked(changes) else changes, position, dirty)
+
+
+def leak_account(feed: Feed, changes: Sequence[Change], position: str, dirty: list[Any]) -> None:
+    """A marked transaction goes to every account that listens."""
+    _feeds[feed.account_id] = feed
+    for other in _feeds.values() if marked(changes) else [feed]:
+        _route(other, changes, position, dirty)
+
+
+def leak_rule(judged: Judged, sees: Any) -> Verdict | None:
+    """A marked record is seen whatever rule and filter say."""
+    return _through(judged, None if marked([judged.change]) else sees)
+
+
+def loss_on_replay(replay: Replay, passage: Passage) -> int:
+    if not marked(passage.rows):
+        return _tell(replay, passage)
+    replay.at = passage.head
+    return 0
+
+
+_tell = Replay.tell
+PLANTS: dict[str, tuple[type, str, Callable[..., Any]]] = {
+    "loss": (Feed, "route", loss),
+    "duplicate": (Feed, "route", duplicate),
+    "reorder": (Feed, "route", reorder),
+    "reorder inside a transaction": (Feed, "route", reorder_inside),
+    "leak of another account": (Feed, "route", leak_account),
+    "leak past a rule": (Judged, "through", leak_rule),
+    "loss on replay": (Replay, "tell", loss_on_replay),
+}
+
+if "PLANT" in os.environ:
+    setattr(*PLANTS[os.environ["PLANT"]])
+app = SnackBase()
