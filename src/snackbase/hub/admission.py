@@ -15,7 +15,10 @@ from snackbase.realtime.limits import Penalties
 SPARE_FILES = 200
 """File descriptors kept for the database, requests and logs (evidence: a server out of them burns its CPU)."""
 PENALIZED = frozenset({"slow_consumer", "rate_limited", "heartbeat_timeout"})
-"""Ends for cause besides all of 45xx."""
+"""Ends for cause besides 45xx."""
+DEEDS = frozenset({"token_revoked", "user_disabled", "account_disabled"})
+"""Ends that a person caused, not the client: a dead token is refused by itself, and who logs in again has to get in,
+however many connections of theirs ended with a logout or a change of password."""
 
 
 class Refused(Exception):
@@ -79,7 +82,7 @@ class Admission:
 
     def ended(self, closing: Closing, address: str, user: str | None, now: float) -> None:
         """The server ended a connection: who comes back at once after an end for cause is slowed (contract §5)."""
-        if closing.close_code < 4500 and closing.code not in PENALIZED:
+        if closing.code in DEEDS or (closing.close_code < 4500 and closing.code not in PENALIZED):
             return
         if user is not None:
             self._penalties.ended(f"user {user}", now)
