@@ -18,6 +18,8 @@ log = structlog.get_logger("snackbase.hub")
 
 POLL_S = 1.5
 POLL_CHUNK = 500
+GRACE_S = 0.1
+"""How long an announcement of what the poll found committed may take; a commit's reaches the hub in milliseconds."""
 REPAIR_ROWS = 500
 RETRY_S = 0.5
 
@@ -177,17 +179,34 @@ class Feeds:
             await asyncio.sleep(POLL_S)
             accounts = list(self._live)
             for start in range(0, len(accounts), POLL_CHUNK):
-                await self.check(accounts[start : start + POLL_CHUNK])
+                await self.look(accounts[start : start + POLL_CHUNK])
+
+    async def look(self, accounts: Sequence[str], *, grace_s: float = GRACE_S) -> None:
+        """One poll: compare feeds with the log's heads, and repair those that are behind and stay so.
+
+        Under load the log is always a moment ahead of the announcements; reading it then would do everything twice.
+        """
+        behind = await self._behind(accounts)
+        if behind:
+            await asyncio.sleep(grace_s)
+            await self.check([live.account_id for live, seq in behind.items() if live.next_seq <= seq])
 
     async def check(self, accounts: Sequence[str]) -> None:
         """Read the heads of some accounts and repair the feeds that are behind."""
+        for live, seq in (await self._behind(accounts)).items():
+            live.announced = max(live.announced, seq)
+            self._repair(live)
+
+    async def _behind(self, accounts: Sequence[str]) -> dict[LiveFeed, int]:
+        """Those of the accounts' feeds that the log is ahead of, with the number of its head."""
         try:
             heads = await self._store.heads(accounts)
         except Exception:
             log.warning("head_poll_failed", exc_info=True)
-            return
+            return {}
+        found: dict[LiveFeed, int] = {}
         for account_id, head in heads.items():
             live = self._live.get(account_id)
             if live is not None and live.ready is None and head.seq >= live.next_seq:
-                live.announced = max(live.announced, head.seq)
-                self._repair(live)
+                found[live] = head.seq
+        return found

@@ -8,7 +8,7 @@ goes to the log under the request id, never to the client. Step 1 of the path of
 import asyncio
 import re
 import secrets
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from itertools import count
 from time import monotonic
 from typing import Any
@@ -70,7 +70,7 @@ class Http:
         self._timeout_s = settings.request_timeout_seconds
         # The prefix tells processes apart; drawing every id anew would cost a system call each.
         prefix, numbers = secrets.token_hex(6), count(1)
-        self.new_request_id = lambda: f"{prefix}{next(numbers):012x}"
+        self.new_request_id: Callable[[], str] = lambda: f"{prefix}{next(numbers):012x}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self  # makes starlette raise its 404 and 405 instead of answering them itself

@@ -137,6 +137,28 @@ async def test_a_missing_tail_is_found_by_the_poll() -> None:
     assert live.at == Head(2, 2)
 
 
+async def test_a_poll_finds_a_missing_tail_after_a_moment_of_grace() -> None:
+    made = Scene([1, 1])
+    await made.feeds.acquire("a")
+    made.store.committed = 2
+    await made.feeds.look(["a"], grace_s=0)
+    await asyncio.wait(made.tasks)
+    assert made.routed == [[1], [2]]
+
+
+async def test_what_is_still_being_announced_is_not_read_from_the_log() -> None:
+    made = Scene([1, 1])
+    await made.feeds.acquire("a")
+    made.store.committed = 1
+    looking = asyncio.ensure_future(made.feeds.look(["a"], grace_s=0))
+    await asyncio.sleep(0)
+    made.feeds.accept(made.store.rows[:1])
+    made.store.committed = 2
+    await looking
+    assert made.routed == [[1]]
+    assert (made.store.reads, made.tasks) == (0, set())
+
+
 async def test_a_feed_whose_next_rows_were_pruned_says_so_and_goes_on_from_the_head() -> None:
     made = Scene([1] * 10)
     live = await made.feeds.acquire("a")
