@@ -254,6 +254,33 @@ async def test_a_stopping_server_tells_everybody_to_come_back_and_they_do(
     assert (await back.next())["data"]["title"] == "after"
 
 
+@both
+async def test_a_server_that_may_take_no_time_to_stop_says_going_away(make_house: MakeHouse, transport: str) -> None:
+    house = await make_house(SHUTDOWN_SECONDS=0)
+    listener = await house.follow(transport, await house.founder(), "*")
+    await house.server.stop()
+
+    await assert_ended(listener, "going_away", 1001)
+
+
+async def test_who_ignores_the_codes_and_comes_back_at_once_is_slowed(make_house: MakeHouse) -> None:
+    house = await make_house(REALTIME_MESSAGES_PER_SECOND=1, REALTIME_MESSAGE_BURST=2)
+    me, other = await house.founder(), await house.founder()
+
+    async def offend() -> None:
+        socket = await house.socket(me)
+        for _ in range(3):
+            await socket.send({"action": "ping"})
+        await assert_ended(socket, "rate_limited", 4006)
+
+    await offend()
+    await offend()
+    refused = await house.refused_socket(me)
+    assert (refused.status, refused.code) == (429, "rate_limited")
+    assert int(refused.headers["retry-after"]) >= 1
+    await house.socket(other)
+
+
 async def test_who_offers_no_version_that_is_spoken_ends_with_4506(make_house: MakeHouse) -> None:
     house = await make_house()
     socket = await house.socket(await house.founder(), subprotocols=["snackbase.v9"])
