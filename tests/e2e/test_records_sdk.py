@@ -76,7 +76,21 @@ const rules = await client.collectionRules.update(name, { list_rule: "stars > 1"
 say([rules.list_rule, rules.list_fields, rules.create_rule]);
 say(await client.collectionRules.validateRule("stars > 1", "list", ["title", "stars"]));
 say((await client.collectionRules.validateRule("stras > 1", "list", ["title", "stars"])).valid);
+const document = await client.collections.export({ collection_ids: [posts.id] });
+say([document.collections.length, document.collections[0].rules.list_rule, document.version]);
+say((await client.collections.import({ data: document, strategy: "skip" })).collections[0].status);
+say(await codeOf(client.collections.import({ data: document })));
+document.collections[0].schema.push({ name: "notes", type: "text" });
+say((await client.collections.import({ data: document, strategy: "update" })).updated_count);
 say(await client.collections.delete(posts.id));
+const imported = await client.collections.import({ data: document, strategy: "error" });
+say([imported.success, imported.imported_count, imported.collections[0].status, imported.migrations_created]);
+say((await client.collections.get(name)).fields.map((one) => one.name));
+say((await client.collectionRules.get(name)).list_fields);
+const context = { auth: { id: "ann" }, record: { owner: "ann" } };
+say(await client.collectionRules.testRule("owner = @request.auth.id", context));
+say(await client.collectionRules.testRule("owner != @request.auth.id", context));
+say(await client.collections.delete(name));
 """
 
 
@@ -139,5 +153,15 @@ async def test_the_sdks_collection_and_rule_services_work_unchanged(node: Module
         ["stars > 1", "title", '@request.auth.id != ""'],
         {"valid": True, "errors": [], "position": None, "code": None},
         False,
+        [1, "stars > 1", "1.0"],
+        "skipped",
+        "CONFLICT_ERROR",
+        1,
+        {"success": True},
+        [True, 1, "imported", []],
+        ["title", "stars", "notes"],
+        "title",
+        {"result": True},
+        {"result": False},
         {"success": True},
     ]

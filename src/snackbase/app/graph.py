@@ -193,7 +193,7 @@ def _rest(
     collections = Collections(core.store, core.catalog, hooks, later=later, new_id=new_id)
     return [
         *RecordRoutes(records, repeats, guard.authenticate_or_guest).routes(),
-        *CollectionRoutes(collections, guard.authenticate).routes(),
+        *CollectionRoutes(collections, guard.authenticate, now_us=wall_clock_us).routes(),
         *AccountRoutes(core.accounts, core.members, guard.authenticate, client_address=origins.client_address).routes(),
     ]
 

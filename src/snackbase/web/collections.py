@@ -4,6 +4,7 @@
 Decides nothing: rights and definitions are the service's.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +16,8 @@ from snackbase.catalog import OPERATIONS, rule_text
 from snackbase.errors import BadRequest
 from snackbase.model import Collection
 from snackbase.services.collections import Collections, SortBy
+from snackbase.services.porting import Document, Porting, Strategy, rights_of
+from snackbase.services.trials import Trial
 from snackbase.web.http import Authenticate, json_response, read_json
 from snackbase.web.query import read_query, whole_number
 
@@ -35,10 +38,32 @@ class RuleToValidate(msgspec.Struct):
     collection_fields: list[str | TypedField] = msgspec.field(default_factory=list, name="collectionFields")
 
 
+class RuleToTest(msgspec.Struct):
+    """A rule, and a case to try it on."""
+
+    rule: str | None
+    context: Trial = Trial()
+    collection: str | None = None
+
+
+class ToImport(msgspec.Struct):
+    """A document as the export gave it."""
+
+    data: Document
+    strategy: Strategy = "error"
+
+
 class CollectionRoutes:
-    def __init__(self, collections: Collections, authenticate: Authenticate) -> None:
+    """
+    Args:
+        now_us: the wall clock, microseconds since the epoch.
+    """
+
+    def __init__(self, collections: Collections, authenticate: Authenticate, *, now_us: Callable[[], int]) -> None:
         self._collections = collections
+        self._porting = Porting(collections)
         self._authenticate = authenticate
+        self._now_us = now_us
 
     def routes(self) -> list[BaseRoute]:
         every, one = "/api/v1/collections", "/api/v1/collections/{collection}"
@@ -46,12 +71,15 @@ class CollectionRoutes:
             Route(every, self._list, methods=["GET"]),
             Route(every, self._create, methods=["POST"]),
             Route(f"{every}/names", self._names, methods=["GET"]),
+            Route(f"{every}/export", self._export, methods=["GET"]),
+            Route(f"{every}/import", self._import, methods=["POST"]),
             Route(one, self._get, methods=["GET"]),
             Route(one, self._update, methods=["PUT", "PATCH"]),
             Route(one, self._drop, methods=["DELETE"]),
             Route(f"{one}/rules", self._rules, methods=["GET"]),
             Route(f"{one}/rules", self._update_rules, methods=["PUT", "PATCH"]),
             Route("/api/v1/rules/validate", self._validate, methods=["POST"]),
+            Route("/api/v1/rules/test", self._test, methods=["POST"]),
         ]
 
     async def _list(self, request: Request) -> Response:
@@ -111,13 +139,13 @@ class CollectionRoutes:
     async def _rules(self, request: Request) -> Response:
         principal = await self._authenticate(request)
         read_query(request)
-        return json_response(_rights(self._collections.get(principal, _reference(request))))
+        return json_response(rights_of(self._collections.get(principal, _reference(request))))
 
     async def _update_rules(self, request: Request) -> Response:
         principal = await self._authenticate(request)
         read_query(request)
         body = await read_json(request, dict[str, Any])
-        return json_response(_rights(await self._collections.update_rights(principal, _reference(request), body)))
+        return json_response(rights_of(await self._collections.update_rights(principal, _reference(request), body)))
 
     async def _validate(self, request: Request) -> Response:
         principal = await self._authenticate(request)
@@ -129,6 +157,24 @@ class CollectionRoutes:
         )
         return json_response(found)
 
+    async def _test(self, request: Request) -> Response:
+        principal = await self._authenticate(request)
+        read_query(request)
+        body = await read_json(request, RuleToTest)
+        result = self._collections.trial(principal, body.rule or "", body.context, collection=body.collection)
+        return json_response({"result": body.rule is not None and result})
+
+    async def _export(self, request: Request) -> Response:
+        principal = await self._authenticate(request)
+        wanted = [one.strip() for one in read_query(request, "collection_ids").get("collection_ids", "").split(",")]
+        return json_response(self._porting.document(principal, [one for one in wanted if one], now_us=self._now_us()))
+
+    async def _import(self, request: Request) -> Response:
+        principal = await self._authenticate(request)
+        read_query(request)
+        body = await read_json(request, ToImport)
+        return json_response(await self._porting.bring_in(principal, body.data, body.strategy))
+
     async def _described(self, collection: Collection) -> dict[str, Any]:
         count = await self._collections.count(collection)
         fields = list(collection.fields)
@@ -139,7 +185,7 @@ class CollectionRoutes:
             "schema": fields,
             "fields": fields,
             "indexes": list(collection.indexes),
-            **_rights(collection),
+            **rights_of(collection),
             "fields_count": len(fields),
             "field_count": len(fields),
             "records_count": count,
@@ -148,20 +194,6 @@ class CollectionRoutes:
             "created_at": collection.created_at,
             "updated_at": collection.updated_at,
         }
-
-
-def _rights(collection: Collection) -> dict[str, Any]:
-    return {
-        **{f"{operation}_rule": rule_text(collection.rules, operation) for operation in OPERATIONS},
-        "list_fields": _shown(collection.list_fields),
-        "view_fields": _shown(collection.view_fields),
-        "create_fields": "*",
-        "update_fields": "*",
-    }
-
-
-def _shown(names: tuple[str, ...] | None) -> str:
-    return "*" if names is None else ",".join(names)
 
 
 def _reference(request: Request) -> str:
