@@ -2,8 +2,8 @@
 
 The document has the shape that existing clients know: `{version, exported_at, exported_by, collections: [{name, schema,
 rules}]}`, here with `indexes` besides. Owns the order in which references can be made, cycles included, and what
-happens where a collection exists already. Every collection is made or changed by `Collections`, so nothing gets in that could
-not be made by hand. Not atomic as a whole: what was done before a fault stays, and importing again goes on.
+happens where a collection exists already. Every collection is made or changed by `Collections`, so nothing gets in that
+could not be made by hand. Not atomic as a whole: what was done before a fault stays, and importing again goes on.
 """
 
 from collections.abc import Mapping, Sequence
