@@ -33,17 +33,22 @@ export class Connection extends Emitter {
   #chooser;
   #outgoing;
   #watchdog;
+  /** @type {{ send(message: object): void, close(how?: { dead?: boolean }): void } | null} */
   #link = null;
+  /** @type {string | null} */
   #token = null;
   #dialling = 0;
   #openedAt = 0;
+  /** @type {any} the server's last message */
   #farewell = null;
+  /** @type {{ token: string | null, code: string } | null} */
   #needsFresh = null;
   #freshTried = false;
   /** Whether the link takes questions. */
   #askable = false;
   #streams = 0;
   #renewedAt = -Infinity;
+  /** @type {Record<"open" | "retry" | "renew" | "linger" | "again", ReturnType<typeof setTimeout> | undefined>} */
   #timers = { open: undefined, retry: undefined, renew: undefined, linger: undefined, again: undefined };
   #unlisten = () => {};
 
@@ -126,28 +131,30 @@ export class Connection extends Emitter {
   async #dial() {
     const number = ++this.#dialling;
     clearTimeout(this.#timers.retry);
-    this.transport = this.#chooser.next();
-    if (this.transport === "sse" && !this.#wanted().length) return this.#become("idle");
+    const transport = this.#chooser.next();
+    this.transport = transport;
+    if (transport === "sse" && !this.#wanted().length) return this.#become("idle");
     this.#become("connecting");
+    let token;
     try {
       const stale = this.#needsFresh;
-      const token = stale === null ? await this.#tokens.get() : await this.#tokens.renew(stale.token, stale.code);
-      if (number !== this.#dialling) return;
-      this.#needsFresh = null;
-      this.#token = token;
+      token = stale === null ? await this.#tokens.get() : await this.#tokens.renew(stale.token, stale.code);
     } catch (error) {
       if (number === this.#dialling) this.#unanswered(asError(error));
       return;
     }
+    if (number !== this.#dialling) return;
+    this.#needsFresh = null;
+    this.#token = token;
     this.#farewell = null;
     this.#timers.open = setTimeout(
       () => this.#lose(new SnackBaseError("timeout", "The server did not answer in time."), { dead: true }),
-      OPENING_MS[this.transport],
+      OPENING_MS[transport],
     );
-    this.#link = this.#open(this.transport);
+    this.#link = this.#open(transport, token);
   }
 
-  #open(transport) {
+  #open(transport, token) {
     const { url, account, fetch, WebSocket } = this.#options;
     const common = {
       url,
@@ -160,7 +167,7 @@ export class Connection extends Emitter {
         ...common,
         WebSocket,
         onOpen: () => {
-          this.#link.send({ action: "auth", token: this.#token });
+          this.#link?.send({ action: "auth", token });
           this.#askable = true;
           for (const subscription of this.#subscriptions.values()) this.#outgoing.ask(subscription);
         },
@@ -169,7 +176,7 @@ export class Connection extends Emitter {
     this.#askable = true;
     const batch = ++this.#streams;
     const requests = this.#wanted().map((one) => one.ask(batch));
-    return openStream({ ...common, fetch, token: this.#token, requests });
+    return openStream({ ...common, fetch, token, requests });
   }
 
   /** The subscriptions that have a question. */
@@ -273,7 +280,7 @@ export class Connection extends Emitter {
 
   /** A stream is refused as a whole: find out whose fault it is, tell them, and go on with the others. */
   async #isolate(error) {
-    const token = this.#token;
+    const token = this.#token ?? "";
     this.#hangUp();
     const number = this.#dialling;
     this.#become("connecting");

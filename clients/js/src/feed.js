@@ -13,6 +13,7 @@ export class Feed {
   #bubble;
   #closed;
   #backoff = new Backoff();
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   #retry = undefined;
   #settle;
   #ready;

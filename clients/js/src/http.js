@@ -37,6 +37,12 @@ export class Http {
     }
   }
 
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {string} token
+   * @param {{ body?: unknown, headers?: Record<string, string>, signal?: AbortSignal }} more
+   */
   async #once(method, path, token, { body, headers, signal }) {
     const limit = AbortSignal.timeout(this.timeoutMs);
     try {

@@ -76,6 +76,7 @@ export class Client extends Emitter {
   }
 
   subscribe(collection, options = {}, handlers = undefined) {
+    /** @type {[any, any]} */
     const [asked, told] = typeof options === "function" ? [{}, options] : [options, handlers];
     const feed = new Feed({
       connection: this.#connection,
@@ -90,6 +91,7 @@ export class Client extends Emitter {
     return feed;
   }
 
+  /** @param {import("./index.js").LiveQueryOptions} [query] */
   liveQuery(collection, query = {}) {
     const live = new LiveQuery({
       connection: this.#connection,

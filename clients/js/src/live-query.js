@@ -28,11 +28,14 @@ export class LiveQuery extends Emitter {
   #compare;
   #shown = new Map();
   #order = [];
+  /** @type {readonly any[] | null} */
   #view = null;
-  /** The copy that is being brought up to the present; null = there is none. */
+  /** @type {Map<string, any> | null} the copy that is being brought up to the present */
   #next = null;
   #everLive = false;
+  /** @type {AbortController | null} */
   #paging = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   #asksAgain = undefined;
   #askedAgainAt = -Infinity;
   #backoff = new Backoff();
@@ -113,27 +116,24 @@ export class LiveQuery extends Emitter {
   }
 
   #page(records, complete) {
-    this.#next ??= new Map();
-    for (const record of records) this.#next.set(record.id, record);
+    const next = (this.#next ??= new Map());
+    for (const record of records) next.set(record.id, record);
     if (complete) this.#backoff.reset();
   }
 
   /** One transaction. */
   #apply(events) {
-    const past = this.#subscription.phase === "replay";
-    if (past) this.#next ??= new Map(this.#shown);
+    const past = this.#subscription.phase === "replay" ? (this.#next ?? new Map(this.#shown)) : null;
+    if (past !== null) this.#next = past;
     const changes = events.map((event) => {
       const operation = event.type.slice(event.type.indexOf(".") + 1);
       const { data: record } = event;
-      if (past) {
-        if (operation === "delete") this.#next.delete(record.id);
-        else this.#next.set(record.id, record);
-      } else {
-        this.#put(operation, record);
-      }
+      if (past === null) this.#put(operation, record);
+      else if (operation === "delete") past.delete(record.id);
+      else past.set(record.id, record);
       return { operation, record: this.#cut(record), change: event.change ?? null, timestamp: event.timestamp };
     });
-    if (!past) this.#changed(changes);
+    if (past === null) this.#changed(changes);
   }
 
   #put(operation, record) {

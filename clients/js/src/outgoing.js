@@ -9,9 +9,11 @@ const EACH_MS = 60;
 export class Outgoing {
   #send;
   #asking = new Set();
+  /** @type {object[]} */
   #queue = [];
   #room = BURST;
   #filledAt = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer = undefined;
   #planned = false;
   #message = 0;

@@ -8,13 +8,13 @@ export function listenToPage(nudge) {
   };
   if (typeof globalThis.addEventListener !== "function" || page === undefined) return () => {};
   const pairs = [
-    [globalThis, "online"],
-    [globalThis, "offline"],
-    [globalThis, "pageshow"],
-    [page, "visibilitychange"],
+    { target: globalThis, name: "online" },
+    { target: globalThis, name: "offline" },
+    { target: globalThis, name: "pageshow" },
+    { target: page, name: "visibilitychange" },
   ];
-  for (const [target, name] of pairs) target.addEventListener(name, heard);
+  for (const { target, name } of pairs) target.addEventListener(name, heard);
   return () => {
-    for (const [target, name] of pairs) target.removeEventListener(name, heard);
+    for (const { target, name } of pairs) target.removeEventListener(name, heard);
   };
 }

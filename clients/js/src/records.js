@@ -20,11 +20,19 @@ export class Records {
     };
   }
 
-  /** One page: `{ items, total, skip, limit, position }`. */
+  /**
+   * One page: `{ items, total, skip, limit, position }`.
+   * @param {object} [query]
+   * @param {{ signal?: AbortSignal }} [options]
+   */
   list(query = {}, options = {}) {
     return this.#http.request("GET", this.#path + search(query), { signal: options.signal });
   }
 
+  /**
+   * @param {string} id
+   * @param {{ fields?: string | string[] }} [options]
+   */
   get(id, { fields } = {}) {
     return this.#http.request("GET", `${this.#one(id)}${search({ fields })}`);
   }
@@ -74,6 +82,10 @@ export class Records {
   }
 }
 
+/**
+ * @param {{ idempotencyKey?: string }} [options]
+ * @returns {Record<string, string>}
+ */
 function headersOf({ idempotencyKey } = {}) {
   return idempotencyKey === undefined ? {} : { "idempotency-key": idempotencyKey };
 }

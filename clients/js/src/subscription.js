@@ -42,7 +42,10 @@ export class Subscription {
     this.snapshot = defined(snapshot);
   }
 
-  /** The request that would be sent now; null = nothing is wanted. */
+  /**
+   * The request that would be sent now; null = nothing is wanted.
+   * @returns {any}
+   */
   question() {
     switch (this.wants) {
       case "nothing":

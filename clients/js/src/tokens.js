@@ -7,8 +7,10 @@ const SHORT_S = 150;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export class Tokens {
+  /** @type {string | null} */
   #current;
   #getToken;
+  /** @type {Promise<string> | null} */
   #asking = null;
   #obtainedAt = 0;
 

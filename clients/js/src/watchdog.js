@@ -12,6 +12,7 @@ export class Watchdog {
   #learned = false;
   #lastBeat = 0;
   #heardAt = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer = undefined;
   #ask;
   #silent;
