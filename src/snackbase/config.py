@@ -130,6 +130,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     hook_timeout_seconds: Annotated[float, _s("A hook that takes longer is cut.", ge=0.01, unit="seconds")] = 5
     hook_threads: Annotated[int, _s("Synchronous hooks that may run at once.", ge=1, le=256)] = 8
+    shutdown_delay_seconds: Annotated[
+        float,
+        _s("Time after SIGTERM in which /ready says 503 and requests are still taken.", ge=0, le=300, unit="seconds"),
+    ] = 0
     shutdown_seconds: Annotated[float, _s("Time for a clean stop after SIGTERM.", ge=0, unit="seconds")] = 15
 
     @property

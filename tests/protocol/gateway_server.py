@@ -17,7 +17,7 @@ from snackbase.config import Settings
 from snackbase.gateway.echo import echo_routes
 from snackbase.gateway.link import EXTENSION, WebSocketHandover, WebSocketLink
 from snackbase.gateway.sockets import listen
-from snackbase.gateway.uvicorn_ import build_server
+from snackbase.gateway.uvicorn_server import build_server
 
 LOST: list[str] = []
 """What every connection was told at its end; `GET /lost` shows it."""

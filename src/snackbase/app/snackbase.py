@@ -170,6 +170,10 @@ class SnackBase:
         self.announce(Started(settings=settings, superadmin=superadmin))
         await self.hook.fire("on_serve", refusing=False, app=self)
 
+    def leave(self) -> None:
+        """`/ready` says 503 from here on. For servers: before they stop listening."""
+        self._stopping = True
+
     async def drain(self) -> None:
         """Refuse new realtime connections and end the others in batches. For servers: before waiting for requests."""
         self._stopping = True

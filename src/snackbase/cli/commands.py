@@ -56,9 +56,14 @@ def main() -> None:
 @click.argument("app", required=False)
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
-def serve(app: str | None, host: str | None, port: int | None) -> None:
-    """Start the server. APP names an application of your own: main:app."""
-    sys.exit(server.run(app, host=host, port=port))
+@click.option("--takeover", is_flag=True, help="Take the place of the server that runs on the data folder, if any.")
+def serve(app: str | None, host: str | None, port: int | None, takeover: bool) -> None:
+    """Start the server. APP names an application of your own: main:app.
+
+    With --takeover the new process takes the listening sockets over and starts; once it accepts connections, the old
+    one stops. No request fails meanwhile, and realtime clients go on from their positions.
+    """
+    sys.exit(server.run(app, host=host, port=port, takeover=takeover))
 
 
 @main.command("create-superadmin")

@@ -1,6 +1,7 @@
 """`snackbase serve`: settings, log, sockets, server; and what a newcomer is told at the first start."""
 
 import asyncio
+import errno
 import importlib
 import shutil
 import socket
@@ -14,13 +15,14 @@ from snackbase import log
 from snackbase.app import SnackBase, Started
 from snackbase.config import ConfigError, Settings
 from snackbase.gateway.sockets import listen
-from snackbase.gateway.uvicorn_ import build_server
+from snackbase.gateway.takeover import NAME, Desk, Handover, take_over
+from snackbase.gateway.uvicorn_server import build_server
 
 FAILED, MISUSED = 1, 2
 
 
-def run(reference: str | None, *, host: str | None, port: int | None) -> int:
-    """Serve until a signal comes. Returns the exit code.
+def run(reference: str | None, *, host: str | None, port: int | None, takeover: bool = False) -> int:
+    """Serve until a signal comes, or another process takes over. Returns the exit code.
 
     Raises:
         ConfigError: a setting cannot be used, or `reference` names no application.
@@ -30,22 +32,51 @@ def run(reference: str | None, *, host: str | None, port: int | None) -> int:
     settings = app.configure(host=host, port=port)
     log.set_up(level=settings.log_level, format=settings.log_format)
     try:
-        sockets = listen(settings)
+        handover = take_over(settings.data_dir) if takeover else None
+        sockets = handover.sockets if handover else listen(settings)
     except OSError as error:
         reason = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE and not takeover and (settings.data_dir / NAME).exists():
+            reason += "; `serve --takeover` takes over from a server on this data folder"
         click.echo(f"snackbase: cannot listen on {settings.host}:{settings.port}: {reason}", err=True)
         return FAILED
-    settings = app.configure(port=sockets[0].getsockname()[1])
+    taken = sockets[0].getsockname()[1]
+    if settings.port not in (0, taken):
+        raise ConfigError(f"SNACKBASE_PORT={settings.port}: a takeover keeps the port of the running server, {taken}")
+    settings = app.configure(port=taken)
     app.announce = announce
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(app, settings, sockets))
+        runner.run(_serve(app, settings, sockets, handover))
     return 0
 
 
-async def _serve(app: SnackBase, settings: Settings, sockets: list[socket.socket]) -> None:
+async def _serve(app: SnackBase, settings: Settings, sockets: list[socket.socket], handover: Handover | None) -> None:
     # Started here and not by the server's lifespan, so that what is wrong arrives as what it is.
     await app.start()
-    await build_server(app, settings, drain=app.drain).serve(sockets)
+    desk = Desk(settings.data_dir, sockets)
+
+    def listening() -> None:
+        desk.open()
+        if handover is not None:
+            handover.ready()
+        tasks.append(asyncio.ensure_future(replaced()))
+
+    async def replaced() -> None:
+        await desk.successor()
+        server.replaced()
+
+    def leave() -> None:
+        desk.close()
+        app.leave()
+
+    tasks: list[asyncio.Future[None]] = []
+    server = build_server(app, settings, leave=leave, drain=app.drain, listening=listening)
+    try:
+        await server.serve(sockets)
+    finally:
+        for task in tasks:
+            task.cancel()
+        desk.close()
 
 
 def imported(reference: str) -> SnackBase:

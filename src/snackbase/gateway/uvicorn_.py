@@ -1,4 +1,4 @@
-"""The only file that knows uvicorn: its HTTP and WebSocket protocol classes and its server, made to let go of sockets.
+"""uvicorn's HTTP and WebSocket protocol classes, made to let go of sockets; only uvicorn_server.py knows it besides.
 
 Both classes run the application as ordinary ASGI; the scope extension `snackbase.link` moves the transport to a link of
 link.py, after which neither a task nor an object of uvicorn's remains. Also bounds what uvicorn leaves unbounded: the
@@ -7,10 +7,7 @@ time and size of a request's head. Uses private attributes of uvicorn's, which a
 
 import asyncio
 import logging
-import socket
 from collections.abc import Awaitable, Callable
-from math import ceil
-from time import monotonic
 from typing import Any, ClassVar, Self, cast
 
 import httptools
@@ -26,7 +23,7 @@ from snackbase.gateway import handshake
 from snackbase.gateway.channel import Channel
 from snackbase.gateway.frames import FrameParser
 from snackbase.gateway.link import EXTENSION, Receiver, SseLink, WebSocketLink
-from snackbase.gateway.sockets import BACKLOG, limit_unacknowledged
+from snackbase.gateway.sockets import limit_unacknowledged
 from snackbase.gateway.wire import SSE, SSE_BARE, SseWire
 
 log = logging.getLogger("snackbase.gateway")
@@ -38,6 +35,14 @@ MAX_HEAD_BYTES = 65536
 MAX_HEADERS = 100
 KEEP_ALIVE_S = 75
 """Longer than common proxies keep an idle upstream connection (60 s), so that it is they who close it."""
+
+
+class State(ServerState):
+    """uvicorn's state of the server, and whether it is about to stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leaving = False
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +123,24 @@ class HttpProtocol(HttpToolsProtocol):
             raise self._refused
         self._head_bytes = 0
         super().on_headers_complete()
+        if getattr(self.server_state, "leaving", False):
+            self.leave()
+
+    def leave(self) -> None:
+        """Close with the next answer (`Connection: close`)."""
+        if not self._idle:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        if self._idle and self._head_bytes:
+            # A request is arriving: it is answered, and its head has its own time limit.
+            return
+        super().shutdown()
+
+    @property
+    def idle(self) -> bool:
+        """No request is under way, nor arriving."""
+        return self._idle and not self._head_bytes
 
     @property
     def _idle(self) -> bool:
@@ -308,45 +331,6 @@ class WebSocketProtocol(asyncio.Protocol):
             self._respond(*handshake.refusal(error))
 
 
-class Server(uvicorn.Server):
-    """uvicorn's server that drains realtime connections before it waits for the rest.
-
-    Args:
-        drain: called once when the server stops, after it stopped listening; ends the realtime connections in batches.
-    """
-
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None = None) -> None:
-        super().__init__(config)
-        self._drain = drain
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """The second signal of either kind ends at once, without waiting for connections."""
-        if self.should_exit:
-            self.force_exit = True
-        super().handle_exit(sig, frame)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        began = monotonic()
-        for server in self.servers:
-            server.close()
-        if self._drain is not None:
-            await self._drained(asyncio.ensure_future(self._drain()))
-        if self.config.timeout_graceful_shutdown is not None:
-            left = self.config.timeout_graceful_shutdown - (monotonic() - began)
-            self.config.timeout_graceful_shutdown = max(1, ceil(left))
-        await super().shutdown(sockets)
-        # Otherwise uvicorn raises the signal again when it is done, and a clean stop would look like a crash.
-        self._captured_signals.clear()
-
-    async def _drained(self, draining: "asyncio.Future[None]") -> None:
-        while not draining.done() and not self.force_exit:
-            await asyncio.wait({draining}, timeout=0.1)
-        if not draining.done():
-            draining.cancel()
-        elif (error := draining.exception()) is not None:
-            log.error("Draining failed; the connections are closed without it", exc_info=error)
-
-
 def protocols(settings: Settings) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
     """The two classes for uvicorn's `http=` and `ws=`, bound to these settings."""
     chosen = Limits.of(settings)
@@ -358,29 +342,6 @@ def protocols(settings: Settings) -> tuple[type[HttpProtocol], type[WebSocketPro
         limits = chosen
 
     return BoundHttpProtocol, BoundWebSocketProtocol
-
-
-def build_server(app: Asgi, settings: Settings, *, drain: Callable[[], Awaitable[None]] | None = None) -> Server:
-    """A server for `server.run(sockets=listen(settings))`: uvloop, httptools, our classes; logs through `logging`."""
-    http, ws = protocols(settings)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http=http,
-        ws=ws,
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # Forwarded headers are judged by origins.py, by one setting for HTTP and WebSocket alike.
-        proxy_headers=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=ceil(settings.shutdown_seconds),
-    )
-    return Server(config, drain)
 
 
 def _head_too_large() -> HeadTooLarge:

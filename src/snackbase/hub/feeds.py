@@ -6,7 +6,7 @@ live accounts are polled as well (invariants I6, I7). A transaction is routed wh
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -58,6 +58,8 @@ class Feeds:
     Args:
         route: called with a feed and the rows of one whole transaction, in order; afterwards `feed.at` is its last.
         lost: called when the log no longer holds what a feed needs next (it was pruned past it).
+        refresh: learns of rules and schemas that another process changed; awaited before what that process wrote is
+            routed.
         spawn: starts a task that the application owns.
     """
 
@@ -67,6 +69,7 @@ class Feeds:
         *,
         route: Callable[[LiveFeed, Sequence[Change]], None],
         lost: Callable[[LiveFeed], None],
+        refresh: Callable[[], Awaitable[None]],
         spawn: Callable[..., object],
         tally: Tally,
     ) -> None:
@@ -74,6 +77,7 @@ class Feeds:
         self._tally = tally
         self._route = route
         self._lost = lost
+        self._refresh = refresh
         self._spawn = spawn
         self._live: dict[str, LiveFeed] = {}
 
@@ -156,6 +160,8 @@ class Feeds:
         try:
             while live.users and live.announced >= live.next_seq:
                 rows = await self._store.read_changes(live.account_id, live.next_seq - 1, REPAIR_ROWS)
+                # After the rows: whatever rules they were committed under are known now.
+                await self._refresh()
                 if not rows:
                     live.announced = live.next_seq - 1
                 elif rows[0].seq != live.next_seq:
@@ -177,6 +183,10 @@ class Feeds:
         """Compare every live feed with the log's head, for ever; finds what no announcement told."""
         while True:
             await asyncio.sleep(POLL_S)
+            try:
+                await self._refresh()
+            except Exception:
+                log.warning("version_poll_failed", exc_info=True)
             accounts = list(self._live)
             for start in range(0, len(accounts), POLL_CHUNK):
                 await self.look(accounts[start : start + POLL_CHUNK])

@@ -112,7 +112,15 @@ class Hub:
         self._connections: dict[Connection, None] = {}
         self._admission = Admission(limits_of(settings))
         self._pending: list[Sequence[Change]] = []
-        self.feeds = Feeds(store, route=self._route, lost=self._lost_history, spawn=spawn, tally=counters)
+        self._store = store
+        self.feeds = Feeds(
+            store,
+            route=self._route,
+            lost=self._lost_history,
+            refresh=self._refresh,
+            spawn=spawn,
+            tally=counters,
+        )
         self.delivery = Delivery(
             most=settings.realtime_outbox_bytes,
             most_in_all=settings.realtime_outbox_total_bytes,
@@ -410,8 +418,15 @@ class Hub:
                     self.rights.resync(connection, subscription, "expired")
                 connection.flush()
 
+    async def _refresh(self) -> None:
+        """Another process may have changed a schema or a rule; its announcements do not come here."""
+        if await self._store.version() > self._catalog.version:
+            self.schema_changed(*await self._store.collections())
+
     def schema_changed(self, version: int, collections: tuple[Collection, ...]) -> None:
         """Every definition after a committed change of a schema or a rule; in commit order with `deliver`."""
+        if version <= self._catalog.version:
+            return
         self._round()
         before = {definition.collection.id: definition.collection for definition in self._catalog.all()}
         self._catalog.replace(version, collections)

@@ -26,7 +26,15 @@ from snackbase.storage.epoch import History
 from snackbase.storage.group import Item
 from snackbase.storage.lists import Lists
 from snackbase.storage.retention import Pruner, Retention
-from snackbase.storage.statements import READ_CHANGES, READ_HEAD, READ_HEADS, READ_WINDOW, RIGHTS_CHANGED, Tables
+from snackbase.storage.statements import (
+    READ_CHANGES,
+    READ_HEAD,
+    READ_HEADS,
+    READ_VERSION,
+    READ_WINDOW,
+    RIGHTS_CHANGED,
+    Tables,
+)
 from snackbase.storage.waiting import Waiting
 from snackbase.storage.writer import Writer
 
@@ -120,6 +128,9 @@ class SQLiteStore:
 
     async def alter(self, change: SchemaChange) -> Collection | None:
         return await self._writer.alter(change)
+
+    async def version(self) -> int:
+        return int(self._read(READ_VERSION, ())[0][0])
 
     async def collections(self) -> tuple[int, tuple[Collection, ...]]:
         self._read("BEGIN", ())

@@ -66,7 +66,15 @@ class Scene:
         self.routed: list[list[int]] = []
         self.lost = 0
         self.tasks: set[asyncio.Task[Any]] = set()
-        self.feeds = Feeds(self.store, route=self.route, lost=self.note_lost, spawn=self.spawn, tally=Counters())  # type: ignore[arg-type]  # only what feeds read
+        self.refreshed = 0
+        self.feeds = Feeds(
+            self.store,  # type: ignore[arg-type]  # only what feeds read
+            route=self.route,
+            lost=self.note_lost,
+            refresh=self.refresh,
+            spawn=self.spawn,
+            tally=Counters(),
+        )
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -75,6 +83,10 @@ class Scene:
 
     def route(self, live: LiveFeed, changes: Sequence[Change]) -> None:
         self.routed.append([row.seq for row in changes])
+
+    async def refresh(self) -> None:
+        """What is read from the log may be of another process, with other rules."""
+        self.refreshed += 1
 
     def note_lost(self, live: LiveFeed) -> None:
         self.lost += 1
