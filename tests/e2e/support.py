@@ -432,3 +432,10 @@ class House:
 def place(position: str) -> int:
     """The sequence number in a position; opaque to clients, but a test may look whether it grows."""
     return int(position.split(".")[1], 36)
+
+
+def seen(messages: list[dict[str, Any]]) -> list[tuple[str, str | None, str]]:
+    """Operation, enter or leave, and the title (or the id, where only that is told) of each."""
+    return [
+        (str(m["type"]).partition(".")[2], m.get("change"), m["data"].get("title") or m["data"]["id"]) for m in messages
+    ]

@@ -296,6 +296,16 @@ async def test_any_loopback_origin_may_call_a_server_on_loopback(house: House, o
     }
 
 
+async def test_a_server_that_others_can_reach_allows_no_origin_just_for_being_on_loopback(
+    make_house: MakeHouse,
+) -> None:
+    house = await make_house(HOST="0.0.0.0")  # noqa: S104  # that is what is tested
+    me = await house.founder()
+
+    assert (await answers(house, me, "http://localhost:5173"))["websocket"] == (403, None)
+    assert (await answers(house, me, house.server.base_url))["websocket"] == (101, None)
+
+
 async def test_cors_origins_are_allowed_by_exact_match(make_house: MakeHouse) -> None:
     house = await make_house(CORS_ORIGINS="https://app.example.com,https://other.example.com:8443")
     me = await house.founder()
