@@ -109,12 +109,23 @@ class Login:
         self._until = time.monotonic() + self.lifetime_s
 
     async def once(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """One request as this user. Raises Unanswered."""
-        return await self.person.desk.once(method, path, token=await self.token(), **more)
+        """One request as this user, with a new token if this one is refused. Raises Unanswered."""
+        answer = await self.person.desk.once(method, path, token=await self.token(), **more)
+        if answer.status_code == 401:
+            answer = await self.person.desk.once(method, path, token=await self.token(fresh=True), **more)
+        return answer
+
+    async def until_answered(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """A request that may be repeated, until there is an answer."""
+        desk = self.person.desk
+        answer = await desk.until_answered(method, path, token=await self.token(), **more)
+        if answer.status_code == 401:
+            answer = await desk.until_answered(method, path, token=await self.token(fresh=True), **more)
+        return answer
 
     async def call(self, method: str, path: str, **more: Any) -> Any:
         """A request that may be repeated, until it is answered with success; the answer's JSON."""
-        answer = await self.person.desk.until_answered(method, path, token=await self.token(), **more)
+        answer = await self.until_answered(method, path, **more)
         if not answer.is_success:
             raise AssertionError(f"{method} {path}: {answer.status_code} {answer.text}")
         return _bodies.decode(answer.content) if answer.content else None
@@ -127,9 +138,8 @@ class Login:
         position = ""
         while True:
             asked = {"sort": "id", "limit": "100", "skip": str(len(records)), "total": "false", **query}
-            path = f"/records/{collection}"
-            answer = await self.person.desk.until_answered(
-                "GET", path, token=await self.token(), params=asked, headers=dict(headers or {})
+            answer = await self.until_answered(
+                "GET", f"/records/{collection}", params=asked, headers=dict(headers or {})
             )
             if answer.status_code != 200:
                 return answer.status_code, {}, ""

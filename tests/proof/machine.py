@@ -40,7 +40,6 @@ SETTINGS: dict[str, Setting] = {
     "SQLITE_SYNCHRONOUS": "NORMAL",
 }
 MOST_CLIENTS = 4
-MOST_KILLS = 1
 FOREVER_S = 1e9
 PATIENCE_S = 30.0
 _numbers = itertools.count(1)
@@ -100,6 +99,7 @@ class Machine(RuleBasedStateMachine):
     """The steps. Every subclass has a `stage`."""
 
     stage: Stage
+    most_kills = 1
 
     # The scene -------------------------------------------------------------------------------------------------------
 
@@ -126,6 +126,8 @@ class Machine(RuleBasedStateMachine):
             self.histories[account] = History()
             self.people[account] = [await self._person(account, made["id"], name) for name in names]
         self.near, self.far = self.people
+        for transport, account in ((SocketClient, self.near), (StreamClient, self.far)):
+            await self._connect(transport, self.people[account][0], ["all"])
 
     async def _person(self, account: str, account_id: str, name: str) -> Person:
         person = Person(self.stage.desk, account=account, account_id=account_id, email=f"{name}@example.com")
@@ -233,11 +235,14 @@ class Machine(RuleBasedStateMachine):
     @rule(
         transport=st.sampled_from((SocketClient, StreamClient)),
         who=indexes,
-        far=st.sampled_from((False, False, True)),
+        far=st.sampled_from((False, False, False, True)),
         filters=st.lists(st.sampled_from(list(FILTERS)), min_size=1, max_size=3, unique=True),
     )
     def connect(self, transport: type[Client], who: int, far: bool, filters: list[str]) -> None:
         person = self._one(self.people[self.far if far else self.near], who)
+        self.stage.do(self._connect(transport, person, filters))
+
+    async def _connect(self, transport: type[Client], person: Person, filters: Sequence[str]) -> None:
         lists = []
         for name in filters:
             one = LiveList(name.replace(" ", "-"), COLLECTION, account_id=person.account_id, filter=FILTERS[name])
@@ -248,9 +253,6 @@ class Machine(RuleBasedStateMachine):
         name = f"{transport.kind}{len(self.clients)}-{person.name}"
         client = transport(name, Login(person), lists, base=base, chance=self.chance)
         self.clients.append(client)
-        self.stage.do(self._start(client))
-
-    async def _start(self, client: Client) -> None:
         self.runs.append(asyncio.create_task(client.run()))
         await asyncio.sleep(0)
 
@@ -301,7 +303,7 @@ class Machine(RuleBasedStateMachine):
         self.stage.do(self.stage.root.call("PUT", f"/users/{person.id}/password", json=body))
         self.logins[person] = Login(person)
 
-    @precondition(lambda self: self.kills < MOST_KILLS)
+    @precondition(lambda self: self.kills < self.most_kills)
     @rule(record=facts, while_writing=st.booleans())
     def kill(self, record: dict[str, Any], while_writing: bool) -> None:
         """The server is killed, half of the times with a write on its way: then only the database knows whether."""
@@ -373,7 +375,10 @@ class Machine(RuleBasedStateMachine):
             raise one.wrong(f"{client.name} holds {_short(one.records)}, not {_short(visible)}")
         told = history.told(one.since, self.rule_name, wanted, reader)
         if one.told != told:
-            raise one.wrong(f"{client.name} was told\n    {one.told}\n  and not\n    {told}")
+            pairs = itertools.zip_longest(one.told or [], told)
+            number, (found, expected) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
+            about = f"{client.name}, rule {self.rule_name!r}, groups {reader.groups}, event {number}"
+            raise one.wrong(f"{about}: was told\n    {found}\n  and not\n    {expected}")
 
 
 def _short(records: Mapping[str, bytes]) -> str:

@@ -62,8 +62,10 @@ class History:
     transactions: list[tuple[int, tuple[Step, ...]]] = field(default_factory=list)
 
     def commit(self, at: int, after: Mapping[str, bytes | None]) -> None:
-        """A transaction was acknowledged: the records after it, None = deleted."""
-        steps = tuple(Step(one, self.records.get(one), made) for one, made in after.items())
+        """A transaction was acknowledged: the records after it, None = deleted. Who changes nothing writes nothing."""
+        steps = tuple(
+            Step(one, self.records.get(one), made) for one, made in after.items() if made != self.records.get(one)
+        )
         self.transactions.append((at, steps))
         for one, made in after.items():
             if made is None:

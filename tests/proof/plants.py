@@ -9,7 +9,7 @@ from typing import Any
 
 from snackbase import SnackBase
 from snackbase.model import Change
-from snackbase.realtime.fanout import Feed, Judged, Verdict
+from snackbase.realtime.fanout import Feed, Judged, Membership, Verdict
 from snackbase.realtime.resume import Passage, Replay
 
 Route = Callable[[Feed, Sequence[Change], str, list[Any]], None]
@@ -17,7 +17,7 @@ Through = Callable[[Judged, Any], Verdict | None]
 _route: Route = Feed.route
 _through: Through = Judged.through
 _held: list[tuple[Sequence[Change], str]] = []
-_feeds: dict[str, Feed] = {}
+_feeds: dict[Feed, None] = {}
 
 
 def marked(changes: Sequence[Change]) -> bool:
@@ -52,9 +52,13 @@ def reorder_inside(feed: Feed, changes: Sequence[Change], position: str, dirty: 
 
 def leak_account(feed: Feed, changes: Sequence[Change], position: str, dirty: list[Any]) -> None:
     """A marked transaction goes to every account that listens."""
-    _feeds[feed.account_id] = feed
-    for other in _feeds.values() if marked(changes) else [feed]:
+    for other in list(_feeds) if marked(changes) else [feed]:
         _route(other, changes, position, dirty)
+
+
+def join(feed: Feed, *given: Any, **more: Any) -> Membership:
+    _feeds[feed] = None
+    return _join(feed, *given, **more)
 
 
 def leak_rule(judged: Judged, sees: Any) -> Verdict | None:
@@ -70,6 +74,8 @@ def loss_on_replay(replay: Replay, passage: Passage) -> int:
 
 
 _tell = Replay.tell
+_join = Feed.join
+LISTENERS = (Feed, "join", join)
 PLANTS: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "loss": (Feed, "route", loss),
     "duplicate": (Feed, "route", duplicate),
@@ -81,5 +87,6 @@ PLANTS: dict[str, tuple[type, str, Callable[..., Any]]] = {
 }
 
 if "PLANT" in os.environ:
+    setattr(*LISTENERS)
     setattr(*PLANTS[os.environ["PLANT"]])
 app = SnackBase()
