@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.measures import Bench, Figure, Plan
 from bench.programs import BenchError, Programs
-from bench.report import Results, machine, summaries, tables, write
+from bench.report import Results, machine, ratios, summaries, tables, write
 from bench.servers import PocketBaseServer, Server, SnackBaseServer
 
 BUILD = Path(__file__).resolve().parent.parent / "build" / "bench"
@@ -39,7 +39,7 @@ def main(words: list[str]) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     write(results, chosen.output)
-    print(f"\n{tables(results)}\n\n{chosen.output}")
+    print(f"\n{tables(results)}\n\n{ratios(results)}\n\n{chosen.output}")
     return 1 if any(problem.startswith("SnackBase") for problem in results.problems) else 0
 
 

@@ -34,7 +34,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     crowd: int = 200
     writers: tuple[int, ...] = (1, 16)
     audiences: tuple[int, ...] = (200, 1000)
-    spaced: int = 50
+    spaced: int = 40
     rate: float = 20
     batches: int = 4
     batch: int = 50

@@ -95,6 +95,27 @@ def tables(results: Results) -> str:
     return "\n\n".join(parts)
 
 
+def ratios(results: Results) -> str:
+    """What a shared machine can tell: medians of one run against each other, as two small tables."""
+    found = {(figure.measure, figure.server, figure.unit): figure.median for figure in results.figures}
+    fanout = ["| CPU of a delivery | SnackBase : C floor | PocketBase : SnackBase |", "|---|---:|---:|"]
+    creates = ["| creates/s | FULL : PocketBase | NORMAL : PocketBase |", "|---|---:|---:|"]
+    for (measure, server, unit), value in found.items():
+        if (server, unit) == ("SnackBase FULL WebSocket", "CPU µs/delivery"):
+            floor = found.get((measure, "C, joined", unit)) or found.get((measure, "C, send(2) each", unit))
+            peer = found.get((measure, "PocketBase SSE", unit))
+            own = found.get((measure, "SnackBase FULL SSE", unit))
+            fanout.append(f"| {measure} | {_ratio(value, floor)} | {_ratio(peer, own)} |")
+        elif (server, unit) == ("SnackBase NORMAL", "creates/s"):
+            peer, full = found.get((measure, "PocketBase", unit)), found.get((measure, "SnackBase FULL", unit))
+            creates.append(f"| {measure} | {_ratio(full, peer)} | {_ratio(value, peer)} |")
+    return "\n".join(fanout) + "\n\n" + "\n".join(creates)
+
+
+def _ratio(above: float | None, below: float | None) -> str:
+    return number(above / below) if above is not None and below else ""
+
+
 def _cell(rows: Sequence[Summary], measure: str, server: str, unit: str) -> str:
     for row in rows:
         if (row.measure, row.server, row.unit) == (measure, server, unit):

@@ -9,7 +9,7 @@ import pytest
 from bench.__main__ import BUILD, PLANS, main, measure
 from bench.process import cpu_s, resident_bytes, tree
 from bench.programs import BenchError, Floor, Heard, Programs
-from bench.report import Results, Summary, tables
+from bench.report import Results, Summary, ratios, tables
 from bench.servers import PocketBaseServer
 
 CONNECTIONS = 3
@@ -117,3 +117,14 @@ def test_tables_hold_medians_and_ranges() -> None:
 
     assert "| 9 idle | X | 5.04 (4.00-123) |" in tables(results)
     assert tables(results).endswith("- X: odd")
+
+
+def test_ratios_are_of_medians_against_the_cheaper_floor_and_the_same_transport() -> None:
+    medians = {"SnackBase FULL WebSocket": 3, "SnackBase FULL SSE": 5, "PocketBase SSE": 60, "C, joined": 2}
+    figures = [
+        Summary(group="fan-out", measure="x", server=name, unit="CPU µs/delivery", median=value, low=0, high=99, runs=3)
+        for name, value in (medians | {"C, send(2) each": 7}).items()
+    ]
+    results = Results(at="", machine={}, servers={}, problems=[], figures=figures)
+
+    assert "| x | 1.50 | 12.0 |" in ratios(results)
