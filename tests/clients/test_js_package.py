@@ -93,7 +93,7 @@ async def test_a_page_comes_back_at_once_when_the_network_does(make_house: MakeH
 
 
 def test_its_parts_do_what_they_say() -> None:
-    command = ["node", "--test", "--test-reporter=spec"]
+    command = ["node", "--test", "--test-timeout=30000", "--test-reporter=spec"]
     done = subprocess.run(command, cwd=CLIENT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "pass 0" not in done.stdout

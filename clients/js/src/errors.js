@@ -44,6 +44,8 @@ const TRANSIENT = new Set([
 
 const TOKEN_CODES = new Set(["token_missing", "token_invalid", "token_expired", "token_revoked", "auth_timeout"]);
 
+const TOKEN_CLOSES = { 4001: "token_expired", 4501: "token_invalid", 4502: "token_revoked", 4507: "auth_timeout" };
+
 /** Whether a fresh token is what is needed. */
 export function isTokenCode(code) {
   return TOKEN_CODES.has(code);
@@ -86,7 +88,10 @@ export function farewellOf(message) {
 
 /** It ended without a word: a close code, an HTTP status, or nothing at all. */
 export function endOf(closeCode, reason, error) {
-  if (closeCode >= 4000) return new SnackBaseError(reason || `close_${closeCode}`, "The server ended the connection.", { closeCode });
+  if (closeCode >= 4000) {
+    const code = reason || TOKEN_CLOSES[closeCode] || `close_${closeCode}`;
+    return new SnackBaseError(code, "The server ended the connection.", { closeCode });
+  }
   if (error instanceof SnackBaseError) return error;
   const text = closeCode ? `The connection ended with ${closeCode}.` : "The connection dropped.";
   return new SnackBaseError("network_error", text, { closeCode, cause: error ?? undefined });
