@@ -101,7 +101,7 @@ class Connection(Session):
         if link is None or not frames:
             return
         self.out = []
-        size = sum(map(len, frames))
+        size = len(frames[0]) if len(frames) == 1 else sum(map(len, frames))
         self.sent += size
         self.desk.counters.bytes_sent += size
         link.write(frames)
