@@ -1,4 +1,4 @@
-"""Proofs of identity without a database: signed tokens, password hashes, attempt limits, the signing secret.
+"""Proofs of identity without a database: signed tokens, API keys, password hashes, attempt limits, the signing secret.
 
 Owns the formats and their checks. Promises that a token is read only after its signature held, that equal work is done
 for present and absent users, and that everything is bounded. Must not look up users or logins (that is
@@ -10,6 +10,7 @@ services/authenticate.py), and never puts a token, a password or the secret into
 
 import contextlib
 import hashlib
+import hmac
 import math
 import os
 import re
@@ -203,6 +204,35 @@ def _invalid() -> Unauthorized:
     return Unauthorized("The token is not valid.", code="token_invalid")
 
 
+KEY_PREFIX = "sb_ak."
+_KEY = re.compile(r"sb_ak\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([A-Za-z0-9_-]{43})\Z")
+
+
+def new_key(key_id: str) -> tuple[str, str]:
+    """A new API key of this id, and the hash of its secret: all that may be kept of it."""
+    secret = secrets.token_urlsafe(32)
+    return f"{KEY_PREFIX}{key_id}.{secret}", _secret_hash(secret)
+
+
+def read_key(token: str) -> tuple[str, str]:
+    """The id and the secret's hash of an API key. Raises Unauthorized (token_invalid) when it has not its form."""
+    match = _KEY.match(token)
+    if match is None:
+        raise _invalid()
+    return match[1], _secret_hash(match[2])
+
+
+def check_key(given_hash: str, kept_hash: str | None) -> None:
+    """Compare in constant time, also with no key at all. Raises Unauthorized (token_invalid)."""
+    if not hmac.compare_digest(given_hash, kept_hash or _secret_hash("")) or kept_hash is None:
+        raise _invalid()
+
+
+def _secret_hash(secret: str) -> str:
+    # 256 random bits need no slow hash; whoever reads the database cannot go back to them.
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
 class MultiValues(Protocol):
     """Headers or query parameters: several values a name. Starlette's Headers and QueryParams are such."""
 
@@ -219,16 +249,42 @@ def token_of(headers: MultiValues, query: MultiValues | None = None, *, subproto
         BadRequest: code token_conflict, when two different tokens are presented (contract §3).
     """
     found = [*headers.getlist("x-api-key"), *(query.getlist("token") if query is not None else ())]
-    for value in headers.getlist("authorization"):
-        scheme, _, credentials = value.strip().partition(" ")
-        if scheme.lower() == "bearer":
-            found.append(credentials)
     if subprotocol is not None:
         found.append(subprotocol)
-    tokens = {value.strip() for value in found} - {""}
+    tokens = ({value.strip() for value in found} - {""}) | _bearers(headers)
     if len(tokens) > 1:
         raise BadRequest("Two different tokens were presented; send one.", code="token_conflict")
     return tokens.pop() if tokens else None
+
+
+def rest_token_of(headers: MultiValues) -> str | None:
+    """`token_of` for REST, where a login's token outranks an API key that is sent along.
+
+    The JavaScript SDK sends its key in X-API-Key with every request, also when somebody has logged in. A login that has
+    ended is then refused: the key never steps in for it.
+
+    Raises:
+        BadRequest: token_conflict: two logins, or two keys.
+    """
+    try:
+        return token_of(headers)
+    except BadRequest:
+        keys, bearers = headers.getlist("x-api-key"), _bearers(headers)
+        given = {value.strip() for value in keys}
+        if not all(key.startswith(KEY_PREFIX) for key in given) or any(one.startswith(KEY_PREFIX) for one in bearers):
+            raise
+        if len(bearers) != 1 or len(given) != 1:
+            raise
+        return bearers.pop()
+
+
+def _bearers(headers: MultiValues) -> set[str]:
+    found = set()
+    for value in headers.getlist("authorization"):
+        scheme, _, credentials = value.strip().partition(" ")
+        if scheme.lower() == "bearer":
+            found.add(credentials.strip())
+    return found - {""}
 
 
 class PasswordHasher:

@@ -269,7 +269,7 @@ async def test_roles_are_listed(ann: Member) -> None:
     told = (await ann.request("GET", "/roles")).json()
     assert [(role["id"], role["name"]) for role in told["items"][:2]] == [(1, "admin"), (2, "user")]
     assert told["total"] == len(told["items"])
-    assert told["items"][0].keys() == {"id", "name", "description"}
+    assert told["items"][0].keys() >= {"id", "name", "description"}
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,9 @@ async def test_accounts_are_for_superadmins(house: House, ann: Member) -> None:
     assert (await root.request("GET", f"/accounts/{ann.account_id}/users")).json()["items"][0]["id"] == ann.id
     await ann.request("GET", "/accounts", status=403)
     await ann.request("POST", "/accounts", json={"name": "New"}, status=403)
-    await ann.request("PATCH", f"/accounts/{ann.account_id}", json={"registration": "open"}, status=403)
+    await ann.request("PATCH", f"/accounts/{ann.account_id}", json={"is_active": False}, status=403)
+    await ann.request("DELETE", f"/accounts/{ann.account_id}", status=403)
+    await ann.request("PATCH", f"/accounts/{made['id']}", json={"registration": "open"}, status=404)
     assert (await ann.request("GET", f"/accounts/{ann.account_id}")).json()["id"] == ann.account_id
     await ann.request("GET", f"/accounts/{made['id']}", status=404)
 

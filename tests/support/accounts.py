@@ -9,9 +9,14 @@ from snackbase.auth import PasswordHasher, Tokens
 from snackbase.config import Settings
 from snackbase.errors import CLOSINGS, SnackBaseError, Unauthorized
 from snackbase.model import SYSTEM_ACCOUNT_ID, Op, Principal
-from snackbase.services.accounts import Accounts, Login
+from snackbase.services.accounts import Accounts
+from snackbase.services.api_keys import ApiKeys, KeyUses
 from snackbase.services.authenticate import Authenticator
+from snackbase.services.groups import Groups
+from snackbase.services.invitations import Invitations
+from snackbase.services.logins import Login
 from snackbase.services.members import Members
+from snackbase.services.roles import Roles
 from snackbase.storage.sqlite import SQLiteStore
 
 SECRET = bytes(range(32))
@@ -38,7 +43,17 @@ class World:
         self.hasher = hasher
         self.accounts = Accounts(self.store, self.tokens, hasher, self.settings, now=self.clock, monotonic=self.clock)
         self.members = Members(self.store, hasher, self.settings, now=self.clock)
-        self.authenticator = Authenticator(self.store, self.tokens, single_tenant=self.settings.single_tenant_account)
+        self.key_uses = KeyUses(self.store, now=self.clock)
+        self.authenticator = Authenticator(
+            self.store,
+            self.tokens,
+            single_tenant=self.settings.single_tenant_account,
+            on_key=self.key_uses.note,
+        )
+        self.roles = Roles(self.store, now=self.clock)
+        self.groups = Groups(self.store, now=self.clock)
+        self.invitations = Invitations(self.store, self.accounts, now=self.clock)
+        self.api_keys = ApiKeys(self.store, self.key_uses, now=self.clock)
 
     async def controls(self) -> list[tuple[str, str, dict[str, Any]]]:
         """Every row of the logs of all accounts: what, subject, and what else it says."""
@@ -70,10 +85,11 @@ class World:
     async def principal(self, login: Login, account: str | None = None) -> Principal:
         return (await self.authenticator.principal(login.token, account=account)).principal
 
-    async def refused(self, login: Login) -> str:
-        """The code an access token is refused with; '' when it still works."""
+    async def refused(self, login: Login | str) -> str:
+        """The code an access token or a key is refused with; '' when it still works."""
+        token = login if isinstance(login, str) else login.token
         try:
-            await self.authenticator.principal(login.token)
+            await self.authenticator.principal(token)
         except Unauthorized as error:
             assert error.code in CLOSINGS
             return error.code

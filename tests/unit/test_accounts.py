@@ -15,7 +15,7 @@ from snackbase.errors import (
     ValidationFailed,
 )
 from snackbase.model import SYSTEM_ACCOUNT_ID, Principal
-from snackbase.services import accounts as accounts_module
+from snackbase.services import logins as logins_module
 from snackbase.storage.base import Statement, Transaction
 from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
 
@@ -364,7 +364,7 @@ async def test_a_login_checked_while_the_password_changes_does_not_survive(
 async def test_only_so_many_logins_of_a_user_live_and_the_oldest_ends(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accounts_module, "MAX_LOGINS", 3)
+    monkeypatch.setattr(logins_module, "MAX_LOGINS", 3)
     logins = [await world.found()]
     for _ in range(3):
         world.clock.now += 1

@@ -18,8 +18,8 @@ from snackbase.errors import (
 )
 from snackbase.model import SYSTEM_ACCOUNT_ID, Principal, User
 from snackbase.services import accounts as accounts_module
-from snackbase.services.accounts import Login
 from snackbase.services.authenticate import present
+from snackbase.services.logins import Login
 from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
 
 

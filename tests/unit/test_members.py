@@ -18,6 +18,7 @@ from snackbase.errors import (
 from snackbase.model import SYSTEM_ACCOUNT_ID, Op, Principal
 from snackbase.storage import system
 from snackbase.storage.base import Transaction
+from snackbase.storage.directory import AccountQuery
 from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
 
 
@@ -111,8 +112,6 @@ async def test_a_member_manages_nobody_and_an_admin_no_accounts(world: World) ->
             await world.members.create_account(who, name="New")
         with pytest.raises(Forbidden):
             await world.members.accounts(who)
-        with pytest.raises(Forbidden):
-            await world.members.update_account(who, "acme", registration="open")
 
 
 async def test_a_superadmin_manages_everywhere_and_names_the_account_of_a_new_user(world: World) -> None:
@@ -126,7 +125,7 @@ async def test_a_superadmin_manages_everywhere_and_names_the_account_of_a_new_us
     with pytest.raises(ValidationFailed) as unknown:
         await world.members.create_user(root, email="z@y.example", password=PASSWORD, account="nowhere")
     assert field_codes(unknown) == [("account_id", "account_not_found")]
-    accounts, total = await world.members.accounts(root, skip=1, limit=1)
+    accounts, total = await world.members.accounts(root, AccountQuery(skip=1, limit=1))
     assert ([found.slug for found in accounts], total) == (["new"], 2)
     assert (await world.members.users(root))[1] == 2
     assert (await world.members.users(root, account="new"))[0] == [user]
@@ -134,7 +133,6 @@ async def test_a_superadmin_manages_everywhere_and_names_the_account_of_a_new_us
 
 async def test_a_role_is_named_by_id_or_name_and_has_to_exist(world: World) -> None:
     bob = await world.member(await world.found())
-    assert [(role.id, role.name) for role in await world.members.roles()] == [(1, "admin"), (2, "user")]
     assert (await world.members.update_user(SYSTEM, bob.user.id, role_id=1)).role == "admin"
     assert (await world.members.update_user(SYSTEM, bob.user.id, role="user")).role_id == 2
     for wrong, named in (({"role_id": 99}, "role_id"), ({"role": "king"}, "role"), ({"role_id": 2**70}, "role_id")):

@@ -26,23 +26,30 @@ from snackbase.model import Principal, User
 from snackbase.origins import Origins
 from snackbase.realtime.position import Positions
 from snackbase.services.accounts import Accounts
+from snackbase.services.api_keys import ApiKeys, KeyUses
 from snackbase.services.authenticate import Authenticated, Authenticator
 from snackbase.services.collections import Collections
+from snackbase.services.groups import Groups
 from snackbase.services.idempotency import Repeats
 from snackbase.services.ids import Ids
+from snackbase.services.invitations import Invitations
 from snackbase.services.members import Members, NewSuperadmin
 from snackbase.services.records import Later, Records
+from snackbase.services.roles import Roles
 from snackbase.storage.retention import Retention
 from snackbase.storage.sqlite import SQLiteStore, wall_clock_us
 from snackbase.web.accounts import AccountRoutes
+from snackbase.web.api_keys import ApiKeyRoutes
 from snackbase.web.changes import ChangeRoutes
 from snackbase.web.collections import CollectionRoutes
 from snackbase.web.explain import ExplainRoutes
 from snackbase.web.guard import Guard
+from snackbase.web.invitations import InvitationRoutes
 from snackbase.web.middleware import Http, not_found
 from snackbase.web.ops import OpsRoutes
 from snackbase.web.own import OwnRoutes
 from snackbase.web.records import RecordRoutes
+from snackbase.web.roles import GroupRoutes, RoleRoutes
 
 SQLITE = "sqlite:///"
 
@@ -60,7 +67,10 @@ class Core:
             refresh_s=settings.refresh_token_expire_days * 86400,
             now=time.time,
         )
-        self.authenticator = Authenticator(store, self.tokens, single_tenant=settings.single_tenant_account)
+        self.key_uses = KeyUses(store)
+        self.authenticator = Authenticator(
+            store, self.tokens, single_tenant=settings.single_tenant_account, on_key=self.key_uses.note
+        )
         self.accounts = Accounts(store, self.tokens, self.hasher, settings)
         self.members = Members(store, self.hasher, settings)
         self.catalog = Catalog()
@@ -194,7 +204,19 @@ def _rest(
     return [
         *RecordRoutes(records, repeats, guard.authenticate_or_guest).routes(),
         *CollectionRoutes(collections, guard.authenticate, now_us=wall_clock_us).routes(),
-        *AccountRoutes(core.accounts, core.members, guard.authenticate, client_address=origins.client_address).routes(),
+        *_people(core, guard, origins),
+    ]
+
+
+def _people(core: Core, guard: Guard, origins: Origins) -> list[BaseRoute]:
+    store, authenticate, address = core.store, guard.authenticate, origins.client_address
+    invitations = Invitations(store, core.accounts)
+    return [
+        *AccountRoutes(core.accounts, core.members, authenticate, client_address=address).routes(),
+        *InvitationRoutes(invitations, authenticate, client_address=address).routes(),
+        *GroupRoutes(Groups(store), core.members, authenticate).routes(),
+        *RoleRoutes(Roles(store), authenticate).routes(),
+        *ApiKeyRoutes(ApiKeys(store, core.key_uses), authenticate).routes(),
     ]
 
 

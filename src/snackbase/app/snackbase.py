@@ -9,6 +9,7 @@ Order of a stop: not ready any more -> the server stops listening -> realtime co
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from snackbase.app.graph import Graph, build, open_core
-from snackbase.app.tasks import AfterHooks, Tasks, probe_lag
+from snackbase.app.tasks import AfterHooks, Tasks, probe_lag, write_now_and_then
 from snackbase.config import ConfigError, Settings, load
 from snackbase.errors import GOING_AWAY, RESTARTING, SnackBaseError, Unavailable
 from snackbase.hooks import Hooks
@@ -36,6 +37,9 @@ log = structlog.get_logger("snackbase.app")
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread keeps the interpreter while others wait; at Python's 5 ms the writer thread's turn comes so late
 that p99 of a write under a busy loop is 868 ms instead of 47 (measured)."""
+
+KEY_USES_S = 60.0
+"""How often it is written down when API keys were last used."""
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +168,8 @@ class SnackBase:
                 await core.close()
                 raise
             graph.hub.start()
+            key_uses = write_now_and_then(core.key_uses.flush, every_s=KEY_USES_S)
+            self._tasks.spawn(key_uses, name="api-key-uses")
             self._tasks.spawn(probe_lag(metrics.counters.loop_lag), name="event-loop-lag")
             self._graph = graph
         log.info("started", data_folder=str(settings.data_dir), seconds=round(monotonic() - began, 3))
@@ -192,6 +198,8 @@ class SnackBase:
         await self.hook.fire("on_terminate", refusing=False, app=self)
         self.hook.close()
         await self._tasks.cancel()
+        with contextlib.suppress(SnackBaseError):
+            await graph.core.key_uses.flush()
         await graph.core.close()
         log.info("stopped")
 

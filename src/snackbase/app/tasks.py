@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from snackbase.errors import SnackBaseError
 from snackbase.metrics import Counters, Histogram
 
 log = structlog.get_logger("snackbase.app")
@@ -73,6 +74,16 @@ class AfterHooks:
         """Let those that run come to their end, then cut off the others."""
         await self._tasks.wait(within_s)
         await self._tasks.cancel()
+
+
+async def write_now_and_then(write: Callable[[], Coroutine[Any, Any, None]], *, every_s: float) -> None:
+    """Call `write` again and again, for ever. What fails is logged and tried again the next time."""
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await write()
+        except SnackBaseError as error:
+            log.warning("periodic_write_failed", code=error.code)
 
 
 async def probe_lag(histogram: Histogram) -> None:

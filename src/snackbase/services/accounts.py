@@ -5,9 +5,8 @@ succeeds and the others end all logins of its user; whatever ends a login writes
 transaction, so that live connections end on every node. Must not manage other people (services/members.py).
 """
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from secrets import token_urlsafe
 from uuid import uuid4
 
@@ -16,45 +15,33 @@ import structlog
 
 from snackbase.auth import PasswordHasher, Tokens
 from snackbase.config import Settings
-from snackbase.errors import Conflict, FieldError, Forbidden, NotFound, Unauthorized, Unavailable
+from snackbase.errors import Forbidden, NotFound, Unauthorized, Unavailable
 from snackbase.model import SYSTEM_ACCOUNT_SLUG, Account, Principal, User, rfc3339
 from snackbase.services.attempts import Attempts
 from snackbase.services.authenticate import present
+from snackbase.services.authority import ADMIN_ROLE, USER_ROLE
 from snackbase.services.founding import found_account
 from snackbase.services.identity import check_password, checked_email, checked_name, checked_slug, invalid, normal_email
+from snackbase.services.logins import Login, Logins, Opening, wrong
 from snackbase.storage import system
 from snackbase.storage.base import Control, Statement, Store, Transaction
-
-ADMIN_ROLE, USER_ROLE = (1, "admin"), (2, "user")
-MAX_LOGINS = 100
-"""Live logins of one user; one more ends the oldest."""
+from snackbase.storage.keys import find_key
 
 log = structlog.get_logger("snackbase.accounts")
 
 
-class Login(msgspec.Struct, frozen=True, kw_only=True):
-    """A login with its tokens: the body of login, register and refresh (contract §8).
-
-    expires_in: seconds until the access token expires.
-    """
-
-    token: str
-    refresh_token: str
-    expires_in: int
-    user: User
-    account: Account
-    token_type: str = "bearer"  # noqa: S105 - the kind, not a token (RFC 6750)
-
-
 class Me(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of GET /auth/me. `account_id`: the user's own account, also when a superadmin acts in another."""
+    """The body of GET /auth/me. `account_id`: the own account, also when a superadmin acts in another.
+
+    Of an API key `user_id` is the key's id; it has no e-mail and is no `user`.
+    """
 
     user_id: str
     account_id: str
-    email: str
+    email: str | None
     role: str
     groups: tuple[str, ...]
-    user: User
+    user: User | None
     account: Account
 
 
@@ -82,6 +69,7 @@ class Accounts:
     ) -> None:
         self._store = store
         self._tokens = tokens
+        self._logins = Logins(store, tokens, now=now)
         self._hasher = hasher
         self._settings = settings
         self._now = now
@@ -133,8 +121,8 @@ class Accounts:
         secret = await system.find_secret(self._store, found.id if found else "", email)
         correct = await self._matches(secret, password, who, address)
         if not correct or secret is None or found is None or not (found.is_active and secret.user.is_active):
-            raise _wrong()
-        login = await self._open(secret.user, found, secret.password_hash)
+            raise wrong()
+        login = await self._logins.open(secret.user, found, secret.password_hash)
         self._attempts.forgive(who, address)
         self.on_entry("on_auth_login", login.user)
         return login
@@ -149,7 +137,7 @@ class Accounts:
         secret = await system.find_secret(self._store, found.id if found else "", normal_email(email))
         if secret is None or found is None or not (found.is_active and secret.user.is_active):
             raise NotFound(f"There is no active user {email} in the account {account}.", code="user_not_found")
-        return await self._open(secret.user, found, secret.password_hash)
+        return await self._logins.open(secret.user, found, secret.password_hash)
 
     async def refresh(self, refresh_token: str) -> Login:
         """New tokens for a refresh token, which thereby is used up.
@@ -165,7 +153,7 @@ class Accounts:
             claims.session_id,
             old_id=claims.refresh_id,
             new_id=new_id,
-            expires_at=self._login_expiry(self._now()),
+            expires_at=self._logins.expiry(),
             error=_Stale("The refresh token is not the newest one."),
         )
         try:
@@ -178,7 +166,7 @@ class Accounts:
             raise Unauthorized(
                 "This refresh token was used before; all logins of its user have ended.", code="token_revoked"
             ) from None
-        return self._tokens_for(presence.user, presence.account, claims.session_id, new_id)
+        return self._logins.renewed(presence.user, presence.account, claims.session_id, new_id)
 
     async def logout(self, principal: Principal) -> None:
         """End the login that the principal's token belongs to; a key has none and nothing happens."""
@@ -198,10 +186,10 @@ class Accounts:
         )
 
     async def me(self, principal: Principal) -> Me:
-        """Raises Forbidden for principals that are no users."""
+        """Raises Forbidden for guests."""
+        if principal.kind == "api_key":
+            return await self._my_key(principal)
         user = await self._own_user(principal)
-        account = await system.find_account(self._store, user.account_id)
-        assert account is not None  # noqa: S101 - users live in accounts, and accounts are never deleted
         return Me(
             user_id=user.id,
             account_id=user.account_id,
@@ -209,8 +197,21 @@ class Accounts:
             role=user.role,
             groups=user.groups,
             user=user,
-            account=account,
+            account=await self._account(user.account_id),
         )
+
+    async def _my_key(self, principal: Principal) -> Me:
+        key = await find_key(self._store, principal.actor_id or "")
+        assert key is not None  # noqa: S101 - it was found when the request came, and keys are never deleted
+        account = await self._account(key.account_id)
+        return Me(
+            user_id=key.id, account_id=account.id, email=None, role=key.role, groups=(), user=None, account=account
+        )
+
+    async def _account(self, account_id: str) -> Account:
+        account = await system.find_account(self._store, account_id)
+        assert account is not None  # noqa: S101 - users and keys live in accounts, and accounts are never deleted
+        return account
 
     async def change_password(self, principal: Principal, *, old: str, new: str, address: str = "") -> None:
         """Change one's own password and end all other logins.
@@ -251,7 +252,7 @@ class Accounts:
         hashed = await self._hashed(password, None, address)
         account_id = str(uuid4())
         user = self._new_user(account_id, email, ADMIN_ROLE)
-        session_id, refresh_id = token_urlsafe(16), token_urlsafe(16)
+        opening = Opening()
         account = await found_account(
             self._store,
             account_id=account_id,
@@ -259,23 +260,62 @@ class Accounts:
             slug=slug,
             at=user.created_at,
             field="account_slug",
-            statements=self._entry(user, hashed, session_id, refresh_id),
+            statements=self._logins.entry(opening, user, hashed),
             actor=user.id,
         )
         self._attempts.forgive(None, address)
-        return self._tokens_for(user, account, session_id, refresh_id)
+        return self._logins.told(user, account, opening)
 
     async def _join(self, reference: str, email: str, password: str, address: str) -> Login:
         account = await system.find_account(self._store, reference)
         if account is None or not account.is_active or account.registration != "open":
             raise Forbidden("This account is not open for registration.", code="registration_closed")
+        return await self._admit(account, email=email, password=password, role=USER_ROLE, address=address)
+
+    async def accept(
+        self,
+        account: Account,
+        *,
+        email: str,
+        password: str,
+        role: tuple[int, str],
+        groups: tuple[str, ...],
+        statements: Sequence[Statement],
+        address: str = "",
+    ) -> Login:
+        """A new user of an account that has invited them, logged in at once.
+
+        Args:
+            statements: what is to commit with the user: the invitation is used up, what the user's rights name exists.
+
+        Raises:
+            ValidationFailed: the password. Conflict: email_taken; besides, whatever `statements` raise.
+        """
+        check_password(password, email=email)
+        login = await self._admit(
+            account, email=email, password=password, role=role, groups=groups, statements=statements, address=address
+        )
+        self.on_entry("on_auth_register", login.user)
+        return login
+
+    async def _admit(
+        self,
+        account: Account,
+        *,
+        email: str,
+        password: str,
+        role: tuple[int, str],
+        groups: tuple[str, ...] = (),
+        statements: Sequence[Statement] = (),
+        address: str,
+    ) -> Login:
         hashed = await self._hashed(password, None, address)
-        user = self._new_user(account.id, email, USER_ROLE)
-        session_id, refresh_id = token_urlsafe(16), token_urlsafe(16)
-        statements = self._entry(user, hashed, session_id, refresh_id)
-        await self._store.write(Transaction(account_id=account.id, actor=user.id, statements=statements))
+        user = msgspec.structs.replace(self._new_user(account.id, email, role), groups=groups)
+        opening = Opening()
+        entry = (*statements, *self._logins.entry(opening, user, hashed))
+        await self._store.write(Transaction(account_id=account.id, actor=user.id, statements=entry))
         self._attempts.forgive(None, address)
-        return self._tokens_for(user, account, session_id, refresh_id)
+        return self._logins.told(user, account, opening)
 
     async def _hashed(self, password: str, who: str | None, address: str) -> str:
         """Counts an attempt, which the caller forgives when everything went well."""
@@ -308,62 +348,6 @@ class Accounts:
             last_login=at,
         )
 
-    def _entry(self, user: User, hashed: str, session_id: str, refresh_id: str) -> tuple[Statement, ...]:
-        """A new user who is logged in at once."""
-        return (
-            system.insert_user(user, hashed, error=email_taken()),
-            *self._opening(user, hashed, session_id, refresh_id, self._now()),
-        )
-
-    async def _open(self, user: User, account: Account, hashed: str) -> Login:
-        now = self._now()
-        session_id, refresh_id = token_urlsafe(16), token_urlsafe(16)
-        live = await system.live_logins(self._store, user.id)
-        surplus = live[: max(0, len(live) - MAX_LOGINS + 1)]
-        at = rfc3339(int(now * 1e6))
-        await self._store.write(
-            Transaction(
-                account_id=account.id,
-                actor=user.id,
-                statements=(
-                    *self._opening(user, hashed, session_id, refresh_id, now),
-                    *(system.end_login(old, at=at) for old in surplus),
-                ),
-                controls=tuple(Control(what="login_ended", subject=old) for old in surplus),
-            )
-        )
-        user = msgspec.structs.replace(user, last_login=at)
-        return self._tokens_for(user, account, session_id, refresh_id)
-
-    def _opening(self, user: User, hashed: str, session_id: str, refresh_id: str, now: float) -> tuple[Statement, ...]:
-        at = rfc3339(int(now * 1e6))
-        return (
-            system.insert_login(
-                session_id,
-                user_id=user.id,
-                password_hash=hashed,
-                refresh_id=refresh_id,
-                at=at,
-                expires_at=self._login_expiry(now),
-                error=_wrong(),
-            ),
-            system.note_login(user.id, at=at),
-            system.forget_expired_logins(now),
-        )
-
-    def _login_expiry(self, now: float) -> int:
-        # One second more than the rounded-up tokens, so that no token outlives its login's row.
-        return math.ceil(now + max(self._tokens.refresh_s, self._tokens.access_s)) + 1
-
-    def _tokens_for(self, user: User, account: Account, session_id: str, refresh_id: str) -> Login:
-        return Login(
-            token=self._tokens.issue_access(user, session_id),
-            refresh_token=self._tokens.issue_refresh(user, session_id, refresh_id),
-            expires_in=max(1, int(self._tokens.access_s)),
-            user=user,
-            account=account,
-        )
-
     async def _end_all(self, user: User) -> None:
         await self._store.write(
             Transaction(
@@ -384,14 +368,3 @@ class Accounts:
 
     def _at(self) -> str:
         return rfc3339(int(self._now() * 1e6))
-
-
-def _wrong() -> Unauthorized:
-    return Unauthorized("The account, e-mail or password is wrong.", code="invalid_credentials")
-
-
-def email_taken() -> Conflict:
-    message = "A user with this e-mail exists in the account."
-    return Conflict(
-        message, code="email_taken", details=[FieldError(field="email", message=message, code="email_taken")]
-    )

@@ -24,7 +24,7 @@ async def found_account(
     slug: str | None,
     at: str,
     field: str = "slug",
-    registration: str = "closed",
+    registration: str = "invite",
     statements: Sequence[Statement] = (),
     actor: str | None = None,
 ) -> Account:

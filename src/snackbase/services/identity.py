@@ -14,6 +14,7 @@ MIN_PASSWORD_CHARS = 8
 MAX_EMAIL_CHARS = 254
 """RFC 5321 §4.5.3.1.3, less the angle brackets."""
 MAX_NAME_CHARS = 100
+MAX_DESCRIPTION_CHARS = 1000
 MAX_GROUPS = 100
 MAX_GROUP_CHARS = 100
 
@@ -78,11 +79,21 @@ def slug_from(name: str) -> str:
     return slug
 
 
+def checked_description(text: str, *, field: str = "description") -> str:
+    if len(text) > MAX_DESCRIPTION_CHARS:
+        raise invalid(field, f"At most {MAX_DESCRIPTION_CHARS} characters are possible.", "too_long")
+    return text
+
+
+def checked_group(name: str, *, field: str) -> str:
+    """A group's name, kept as it is given: rules compare it with values of records."""
+    if not 1 <= len(name) <= MAX_GROUP_CHARS or _CONTROL.search(name):
+        raise invalid(field, f"A group's name has 1 to {MAX_GROUP_CHARS} characters on one line.", "invalid_group")
+    return name
+
+
 def checked_groups(groups: list[str], *, field: str = "groups") -> tuple[str, ...]:
     """Names of groups, each once, in the order given."""
     if len(groups) > MAX_GROUPS:
         raise invalid(field, f"At most {MAX_GROUPS} groups are possible.", "too_many")
-    for group in groups:
-        if not 1 <= len(group) <= MAX_GROUP_CHARS or _CONTROL.search(group):
-            raise invalid(field, f"A group's name has 1 to {MAX_GROUP_CHARS} characters on one line.", "invalid_group")
-    return tuple(dict.fromkeys(groups))
+    return tuple(dict.fromkeys(checked_group(group, field=field) for group in groups))

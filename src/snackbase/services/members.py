@@ -14,9 +14,19 @@ import msgspec
 
 from snackbase.auth import PasswordHasher
 from snackbase.config import ConfigError, Settings
-from snackbase.errors import Conflict, Forbidden, NotFound, SnackBaseError, ValidationFailed
+from snackbase.errors import Conflict, NotFound, ValidationFailed
 from snackbase.model import SYSTEM_ACCOUNT_ID, Account, Principal, User, rfc3339
-from snackbase.services.accounts import ADMIN_ROLE, USER_ROLE, email_taken
+from snackbase.services.authority import (
+    ADMIN_ROLE,
+    USER_ROLE,
+    listed_account,
+    managed_account,
+    manages,
+    no_user,
+    require_admin,
+    require_named,
+    require_superadmin,
+)
 from snackbase.services.founding import SlugTaken, found_account
 from snackbase.services.identity import (
     check_password,
@@ -26,9 +36,10 @@ from snackbase.services.identity import (
     checked_slug,
     invalid,
 )
-from snackbase.storage import system
+from snackbase.services.logins import email_taken
+from snackbase.storage import roles, system
 from snackbase.storage.base import Control, Statement, Store, Transaction
-from snackbase.storage.system import Role
+from snackbase.storage.directory import AccountQuery, UserQuery, list_accounts, list_users
 
 DEFAULT_SUPERADMIN_EMAIL = "admin@localhost"
 REGISTRATIONS = ("closed", "invite", "open")
@@ -109,7 +120,7 @@ class Members:
 
     async def create_account(self, principal: Principal, *, name: str, slug: str | None = None) -> Account:
         """Raises Forbidden, ValidationFailed, Conflict (slug_taken)."""
-        _require_superadmin(principal)
+        require_superadmin(principal)
         return await found_account(
             self._store,
             account_id=str(uuid4()),
@@ -128,13 +139,16 @@ class Members:
         is_active: bool | None = None,
         registration: str | None = None,
     ) -> Account:
-        """Change what is given. A disabled account ends every connection in it and refuses its tokens until enabled.
+        """Change what is given; an account's admin may change all but `is_active`. A disabled account ends every
+        connection in it and refuses its tokens until enabled; its records stay.
 
         Raises:
             Forbidden, NotFound, ValidationFailed. Conflict: system_account: it cannot be disabled.
         """
-        _require_superadmin(principal)
+        require_admin(principal)
         before = await self.account(principal, reference)
+        if is_active is not None:
+            require_superadmin(principal)
         if registration is not None and registration not in REGISTRATIONS:
             raise invalid("registration", f"One of {', '.join(REGISTRATIONS)} is needed.")
         if before.id == SYSTEM_ACCOUNT_ID and (is_active is False or registration not in (None, "closed")):
@@ -158,22 +172,19 @@ class Members:
             raise NotFound("There is no such account.", code="account_not_found")
         return found
 
-    async def accounts(self, principal: Principal, *, skip: int = 0, limit: int = 30) -> tuple[list[Account], int]:
+    async def accounts(self, principal: Principal, query: AccountQuery | None = None) -> tuple[list[Account], int]:
         """A page of all accounts and how many there are."""
-        _require_superadmin(principal)
-        return await system.list_accounts(self._store, skip=skip, limit=limit)
+        require_superadmin(principal)
+        return await list_accounts(self._store, query or AccountQuery())
 
-    # Users and roles
-
-    async def roles(self) -> list[Role]:
-        return await system.list_roles(self._store)
+    # Users
 
     async def create_user(
         self,
         principal: Principal,
         *,
         email: str,
-        password: str,
+        password: str | None = None,
         account: str | None = None,
         role: str | None = None,
         role_id: int | None = None,
@@ -181,24 +192,31 @@ class Members:
         groups: list[str] | None = None,
     ) -> User:
         """Args:
+            password: None: nobody can log in as the user before somebody sets one.
             account: id, slug or code. None: the account acted in; the system account has to be named, since its users
                 are superadmins.
+            groups: names; those that are missing are made.
 
         Raises:
             Forbidden, NotFound, ValidationFailed. Conflict: email_taken.
         """
-        _require_admin(principal)
-        if account is None and principal.account_id == SYSTEM_ACCOUNT_ID:
-            raise invalid("account_id", "Name the account that the user shall belong to.", "required")
-        target = await self._managed_account(principal, account or principal.account_id)
+        require_admin(principal)
+        require_named(principal, account, "Name the account that the user shall belong to.")
+        target = await managed_account(self._store, principal, account)
         email = checked_email(email)
-        check_password(password, email=email)
-        chosen = await self._role(role, role_id) or USER_ROLE
+        if password is not None:
+            check_password(password, email=email)
+        chosen = await chosen_role(self._store, role, role_id) or USER_ROLE
         user = msgspec.structs.replace(
             self._new_user(target.id, email, chosen), is_active=is_active, groups=checked_groups(groups or [])
         )
-        hashed = await self._hasher.hash(password)
-        await self._write(principal, target.id, system.insert_user(user, hashed, error=email_taken()))
+        hashed = await self._hasher.hash(password or token_urlsafe(32))
+        await self._write(
+            principal,
+            target.id,
+            system.insert_user(user, hashed, error=email_taken()),
+            *rights_exist(user, at=user.created_at),
+        )
         return user
 
     async def update_user(
@@ -219,7 +237,7 @@ class Members:
                 changes their own role.
         """
         before = await self.user(principal, user_id)
-        new_role_id, new_role = await self._role(role, role_id) or (before.role_id, before.role)
+        new_role_id, new_role = await chosen_role(self._store, role, role_id) or (before.role_id, before.role)
         after = msgspec.structs.replace(
             before,
             email=before.email if email is None else checked_email(email),
@@ -234,14 +252,15 @@ class Members:
         if own and (not after.is_active or after.role_id != before.role_id):
             raise Conflict("Nobody disables themselves or changes their own role.", code="own_user")
         error = email_taken() if after.email != before.email else None
-        change = system.update_user(before, after, at=self._at(), error=error)
+        at = self._at()
+        change = (system.update_user(before, after, at=at, error=error), *rights_exist(after, at=at, before=before))
         if before.is_active and not after.is_active:
-            ending = system.end_logins(before.id, at=self._at())
+            ending = system.end_logins(before.id, at=at)
             controls = (Control(what="user_disabled", subject=before.id),)
-            await self._write(principal, before.account_id, change, ending, controls=controls)
+            await self._write(principal, before.account_id, *change, ending, controls=controls)
         else:
             controls = (Control(what="user_rights", subject=before.id),)
-            await self._write(principal, before.account_id, change, controls=controls)
+            await self._write(principal, before.account_id, *change, controls=controls)
         return after
 
     async def set_password(self, principal: Principal, user_id: str, new_password: str) -> None:
@@ -252,47 +271,27 @@ class Members:
         await self._write(
             principal,
             user.account_id,
-            system.set_password(user.id, hashed, old_hash=None, at=self._at(), error=_no_user()),
+            system.set_password(user.id, hashed, old_hash=None, at=self._at(), error=no_user()),
             system.end_logins(user.id, at=self._at()),
             controls=(Control(what="logins_ended", subject=user.id),),
         )
 
     async def user(self, principal: Principal, user_id: str) -> User:
         """A user the principal manages. Raises Forbidden, NotFound (also for users of other accounts)."""
-        _require_admin(principal)
+        require_admin(principal)
         found = await system.find_user(self._store, user_id)
-        if found is None or not (principal.superadmin or found.account_id == principal.account_id):
-            raise _no_user()
+        if found is None or not manages(principal, found.account_id):
+            raise no_user()
         return found
 
     async def users(
-        self, principal: Principal, *, account: str | None = None, skip: int = 0, limit: int = 30
+        self, principal: Principal, query: UserQuery | None = None, *, account: str | None = None
     ) -> tuple[list[User], int]:
         """A page of users and how many there are: of the named account, else of the account acted in; for a superadmin
         who acts in none, of all."""
-        _require_admin(principal)
-        if account is None and principal.account_id == SYSTEM_ACCOUNT_ID:
-            return await system.list_users(self._store, None, skip=skip, limit=limit)
-        target = await self._managed_account(principal, account or principal.account_id)
-        return await system.list_users(self._store, target.id, skip=skip, limit=limit)
-
-    async def _managed_account(self, principal: Principal, reference: str) -> Account:
-        found = await system.find_account(self._store, reference)
-        own = found is not None and found.id == principal.account_id
-        if not (principal.superadmin or own):
-            raise Forbidden("This user does not belong to the named account.")
-        if found is None:
-            raise invalid("account_id", "There is no such account.", "account_not_found")
-        return found
-
-    async def _role(self, name: str | None, role_id: int | None) -> tuple[int, str] | None:
-        """The role that a request names by id or by name; None when it names none."""
-        if name is None and role_id is None:
-            return None
-        for role in await system.list_roles(self._store):
-            if role.id == role_id or (role_id is None and role.name == name):
-                return role.id, role.name
-        raise invalid("role_id" if role_id is not None else "role", "There is no such role.", "role_not_found")
+        require_admin(principal)
+        account_id = await listed_account(self._store, principal, account)
+        return await list_users(self._store, msgspec.structs.replace(query or UserQuery(), account_id=account_id))
 
     async def _write(
         self, principal: Principal, account_id: str, *statements: Statement, controls: tuple[Control, ...] = ()
@@ -311,15 +310,21 @@ class Members:
         return rfc3339(int(self._now() * 1e6))
 
 
-def _no_user() -> SnackBaseError:
-    return NotFound("There is no such user.", code="user_not_found")
+async def chosen_role(store: Store, name: str | None, role_id: int | None) -> tuple[int, str] | None:
+    """The role that a request names by id or by name; None when it names none. Raises ValidationFailed."""
+    if name is None and role_id is None:
+        return None
+    for role in await roles.list_roles(store):
+        if role.id == role_id or (role_id is None and role.name == name):
+            return role.id, role.name
+    raise invalid("role_id" if role_id is not None else "role", "There is no such role.", "role_not_found")
 
 
-def _require_superadmin(principal: Principal) -> None:
-    if not principal.superadmin:
-        raise Forbidden("Only users of the system account may do this.")
-
-
-def _require_admin(principal: Principal) -> None:
-    if not principal.superadmin and principal.role != "admin":
-        raise Forbidden("Only admins of the account may do this.")
+def rights_exist(user: User, *, at: str, before: User | None = None) -> tuple[Statement, ...]:
+    """What a user's row names is there when it commits: missing groups are made, a role that is gone refuses."""
+    gone = invalid("role_id", "There is no such role.", "role_not_found")
+    had = before.groups if before is not None else ()
+    return (
+        roles.require_role(user.role_id, error=gone),
+        *roles.ensure_groups(user.account_id, [name for name in user.groups if name not in had], at=at),
+    )

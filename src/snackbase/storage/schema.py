@@ -78,7 +78,36 @@ _IDEMPOTENCY = (
     """CREATE INDEX _idempotency_expiry ON _idempotency(expires_us)""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_BASE, _LOG_SIZES, _IDEMPOTENCY)
+_MEMBERSHIP = (
+    """ALTER TABLE _roles ADD COLUMN created_at TEXT NOT NULL DEFAULT ''""",
+    """ALTER TABLE _roles ADD COLUMN updated_at TEXT NOT NULL DEFAULT ''""",
+    """UPDATE _roles SET created_at = :now, updated_at = :now""",
+    # The order of an account's list of users.
+    """CREATE INDEX _users_created ON _users(account_id, created_at, id)""",
+    """CREATE TABLE _groups(
+        id TEXT PRIMARY KEY NOT NULL, account_id TEXT NOT NULL, name TEXT NOT NULL,
+        description TEXT NOT NULL DEFAULT '', created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+        UNIQUE(account_id, name)) STRICT""",
+    # A group stands for the name that users' rows hold; whoever is in one already has made it.
+    """INSERT INTO _groups(id, account_id, name, created_at, updated_at)
+        SELECT lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2) || '-a' ||
+            substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6))), account_id, value, :now, :now
+        FROM (SELECT DISTINCT u.account_id, g.value FROM _users u, json_each(u.groups) g)""",
+    # Tokens and keys are kept as hashes only. Times are RFC 3339 but for expires_at: seconds since the epoch.
+    """CREATE TABLE _invitations(
+        id TEXT PRIMARY KEY NOT NULL, account_id TEXT NOT NULL, email TEXT NOT NULL, role_id INTEGER NOT NULL,
+        groups TEXT NOT NULL DEFAULT '[]', token_hash TEXT NOT NULL UNIQUE, invited_by TEXT NOT NULL,
+        created_at TEXT NOT NULL, updated_at TEXT NOT NULL, expires_at INTEGER NOT NULL,
+        accepted_at TEXT, cancelled_at TEXT) STRICT""",
+    """CREATE INDEX _invitations_account ON _invitations(account_id, created_at, id)""",
+    """CREATE TABLE _api_keys(
+        id TEXT PRIMARY KEY NOT NULL, account_id TEXT NOT NULL, name TEXT NOT NULL, role_id INTEGER NOT NULL,
+        secret_hash TEXT NOT NULL, hint TEXT NOT NULL, created_by TEXT, created_at TEXT NOT NULL,
+        expires_at INTEGER, last_used_at TEXT, revoked_at TEXT) STRICT""",
+    """CREATE INDEX _api_keys_account ON _api_keys(account_id, created_at, id)""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_BASE, _LOG_SIZES, _IDEMPOTENCY, _MEMBERSHIP)
 """MIGRATIONS[n - 1] takes a folder from schema version n - 1 to n. Released ones are never changed."""
 
 

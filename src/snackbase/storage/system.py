@@ -1,4 +1,4 @@
-"""The SQL of accounts, roles, users and logins: reads that give values of the model, statements for transactions.
+"""The SQL of accounts, users and logins: reads that give values of the model, statements for transactions.
 
 Reads take the store and are short; statements are handed to `Store.write` inside a Transaction, so that a change of
 somebody's rights and its control row commit together. Must not decide who may do what, and never gives a password hash
@@ -13,22 +13,16 @@ import msgspec
 from snackbase.model import SYSTEM_ACCOUNT_ID, Account, User
 from snackbase.storage.base import Statement, Store
 
-_ACCOUNT = "a.id, a.account_code, a.slug, a.name, a.is_active, a.registration, a.created_at, a.updated_at"
-_USER = "u.id, u.account_id, u.email, r.name, u.role_id, u.groups, u.is_active, u.created_at, u.last_login"
-_USERS = "_users u JOIN _roles r ON r.id = u.role_id"
-_ACCOUNT_COLUMNS = 8
-_USER_COLUMNS = 9
+ACCOUNT_COLUMNS = "a.id, a.account_code, a.slug, a.name, a.is_active, a.registration, a.created_at, a.updated_at"
+USER_COLUMNS = "u.id, u.account_id, u.email, r.name, u.role_id, u.groups, u.is_active, u.created_at, u.last_login"
+USERS = "_users u JOIN _roles r ON r.id = u.role_id"
+_ACCOUNT_WIDTH = 8
+_USER_WIDTH = 9
 
 # ruff: noqa: S608 - every text that is put together here is a constant of this file; values are bound.
 _INSERT_USER = (
     "INSERT INTO _users(id, account_id, email, password_hash, role_id, groups, is_active, created_at, updated_at) "
 )
-
-
-class Role(msgspec.Struct, frozen=True, kw_only=True):
-    id: int
-    name: str
-    description: str
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +43,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     refresh_id: str | None
 
 
-def _account(row: Sequence[Any]) -> Account:
+def account_of(row: Sequence[Any]) -> Account:
     return Account(
         id=row[0],
         account_code=row[1],
@@ -62,7 +56,7 @@ def _account(row: Sequence[Any]) -> Account:
     )
 
 
-def _user(row: Sequence[Any]) -> User:
+def user_of(row: Sequence[Any]) -> User:
     return User(
         id=row[0],
         account_id=row[1],
@@ -83,34 +77,34 @@ async def find_account(store: Store, reference: str) -> Account | None:
     """By id, slug or code, in whatever case. Slugs never look like ids or codes, so at most one answers."""
     given = (reference.lower(), reference.lower(), reference.upper())
     rows = await store.fetch(
-        f"SELECT {_ACCOUNT} FROM _accounts a WHERE a.id = ? OR a.slug = ? OR a.account_code = ?",
+        f"SELECT {ACCOUNT_COLUMNS} FROM _accounts a WHERE a.id = ? OR a.slug = ? OR a.account_code = ?",
         given,
     )
-    return _account(rows[0]) if rows else None
+    return account_of(rows[0]) if rows else None
 
 
 async def find_user(store: Store, user_id: str) -> User | None:
-    rows = await store.fetch(f"SELECT {_USER} FROM {_USERS} WHERE u.id = ?", (user_id,))
-    return _user(rows[0]) if rows else None
+    rows = await store.fetch(f"SELECT {USER_COLUMNS} FROM {USERS} WHERE u.id = ?", (user_id,))
+    return user_of(rows[0]) if rows else None
 
 
 async def find_secret(store: Store, account_id: str, email: str) -> Secret | None:
     """The user with this e-mail (in lower case, as stored) in this account."""
-    sql = f"SELECT {_USER}, u.password_hash FROM {_USERS} WHERE u.account_id = ? AND u.email = ?"
+    sql = f"SELECT {USER_COLUMNS}, u.password_hash FROM {USERS} WHERE u.account_id = ? AND u.email = ?"
     rows = await store.fetch(sql, (account_id, email))
-    return Secret(user=_user(rows[0]), password_hash=rows[0][_USER_COLUMNS]) if rows else None
+    return Secret(user=user_of(rows[0]), password_hash=rows[0][_USER_WIDTH]) if rows else None
 
 
 async def find_secret_by_id(store: Store, user_id: str) -> Secret | None:
-    sql = f"SELECT {_USER}, u.password_hash FROM {_USERS} WHERE u.id = ?"
+    sql = f"SELECT {USER_COLUMNS}, u.password_hash FROM {USERS} WHERE u.id = ?"
     rows = await store.fetch(sql, (user_id,))
-    return Secret(user=_user(rows[0]), password_hash=rows[0][_USER_COLUMNS]) if rows else None
+    return Secret(user=user_of(rows[0]), password_hash=rows[0][_USER_WIDTH]) if rows else None
 
 
 async def find_presence(store: Store, user_id: str, session_id: str) -> Presence | None:
     """One read for every request: user, account and login together; None when there is no such user."""
     rows = await store.fetch(
-        f"SELECT {_USER}, {_ACCOUNT}, l.refresh_jti FROM {_USERS} JOIN _accounts a ON a.id = u.account_id"
+        f"SELECT {USER_COLUMNS}, {ACCOUNT_COLUMNS}, l.refresh_jti FROM {USERS} JOIN _accounts a ON a.id = u.account_id"
         " LEFT JOIN _logins l ON l.sid = ? AND l.user_id = u.id AND l.ended_at IS NULL WHERE u.id = ?",
         (session_id, user_id),
     )
@@ -118,7 +112,7 @@ async def find_presence(store: Store, user_id: str, session_id: str) -> Presence
         return None
     row = rows[0]
     return Presence(
-        user=_user(row), account=_account(row[_USER_COLUMNS:]), refresh_id=row[_USER_COLUMNS + _ACCOUNT_COLUMNS]
+        user=user_of(row), account=account_of(row[_USER_WIDTH:]), refresh_id=row[_USER_WIDTH + _ACCOUNT_WIDTH]
     )
 
 
@@ -132,31 +126,6 @@ async def live_logins(store: Store, user_id: str) -> list[str]:
 
 async def has_users(store: Store, account_id: str) -> bool:
     return bool(await store.fetch("SELECT 1 FROM _users WHERE account_id = ? LIMIT 1", (account_id,)))
-
-
-async def list_users(store: Store, account_id: str | None, *, skip: int, limit: int) -> tuple[list[User], int]:
-    """A page of an account's users (None: of all accounts), oldest first, and how many there are."""
-    where, args = ("WHERE u.account_id = ?", (account_id,)) if account_id is not None else ("", ())
-    rows = await store.fetch(
-        f"SELECT {_USER} FROM {_USERS} {where} ORDER BY u.created_at, u.id LIMIT ? OFFSET ?",
-        (*args, limit, skip),
-    )
-    total = await store.fetch(f"SELECT count(*) FROM _users u {where}", args)
-    return [_user(row) for row in rows], total[0][0]
-
-
-async def list_accounts(store: Store, *, skip: int, limit: int) -> tuple[list[Account], int]:
-    rows = await store.fetch(
-        f"SELECT {_ACCOUNT} FROM _accounts a ORDER BY a.num LIMIT ? OFFSET ?",
-        (limit, skip),
-    )
-    total = await store.fetch("SELECT count(*) FROM _accounts")
-    return [_account(row) for row in rows], total[0][0]
-
-
-async def list_roles(store: Store) -> list[Role]:
-    rows = await store.fetch("SELECT id, name, description FROM _roles ORDER BY id")
-    return [Role(id=row[0], name=row[1], description=row[2]) for row in rows]
 
 
 # Statements

@@ -1,4 +1,4 @@
-"""REST of logins, users, accounts and roles (contract §8): bodies in, services called, values out.
+"""REST of logins, users and accounts (contract §8): bodies in, services called, values out.
 
 Decides nothing: rights and rules are the services'. Answers that hold tokens are never cached (RFC 6749 §5.1).
 """
@@ -7,18 +7,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from snackbase.model import Account
-from snackbase.services.accounts import Accounts, Login
-from snackbase.services.identity import invalid
+from snackbase.services.accounts import Accounts
+from snackbase.services.logins import Login
 from snackbase.services.members import Members
+from snackbase.storage.directory import ACCOUNT_ORDERS, USER_ORDERS, AccountQuery, UserQuery
 from snackbase.web.http import Authenticate, json_response, read_json
+from snackbase.web.paging import ORDER, PAGE, number, order, page
+from snackbase.web.query import flag, read_query
 
-MAX_PAGE = 100
 NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -64,7 +65,7 @@ class AccountChangeBody(msgspec.Struct):
 
 class UserBody(msgspec.Struct):
     email: str
-    password: str
+    password: str | None = None
     account_id: str | None = None
     role_id: int | None = None
     role: str | None = None
@@ -108,11 +109,11 @@ class AccountRoutes:
             Route("/api/v1/auth/logout", self._logout, methods=["POST"]),
             Route("/api/v1/auth/password", self._change_password, methods=["POST"]),
             Route("/api/v1/auth/me", self._me, methods=["GET"]),
-            Route("/api/v1/roles", self._roles, methods=["GET"]),
             Route("/api/v1/accounts", self._list_accounts, methods=["GET"]),
             Route("/api/v1/accounts", self._create_account, methods=["POST"]),
             Route("/api/v1/accounts/{account}", self._get_account, methods=["GET"]),
             Route("/api/v1/accounts/{account}", self._update_account, methods=["PUT", "PATCH"]),
+            Route("/api/v1/accounts/{account}", self._disable_account, methods=["DELETE"]),
             Route("/api/v1/accounts/{account}/users", self._list_users, methods=["GET"]),
             Route("/api/v1/users", self._list_users, methods=["GET"]),
             Route("/api/v1/users", self._create_user, methods=["POST"]),
@@ -134,7 +135,7 @@ class AccountRoutes:
             account=body.account,
             address=self._client_address(request.scope),
         )
-        return json_response({"message": "Welcome.", **_login(login)}, status=201, headers=NO_STORE)
+        return json_response({"message": "Welcome.", **login_body(login)}, status=201, headers=NO_STORE)
 
     async def _login(self, request: Request) -> Response:
         body = await read_json(request, LoginBody)
@@ -144,11 +145,11 @@ class AccountRoutes:
             password=body.password,
             address=self._client_address(request.scope),
         )
-        return json_response(_login(login), headers=NO_STORE)
+        return json_response(login_body(login), headers=NO_STORE)
 
     async def _refresh(self, request: Request) -> Response:
         body = await read_json(request, RefreshBody)
-        return json_response(_login(await self._accounts.refresh(body.refresh_token)), headers=NO_STORE)
+        return json_response(login_body(await self._accounts.refresh(body.refresh_token)), headers=NO_STORE)
 
     async def _logout(self, request: Request) -> Response:
         await self._accounts.logout(await self._authenticate(request))
@@ -165,17 +166,22 @@ class AccountRoutes:
     async def _me(self, request: Request) -> Response:
         return json_response(await self._accounts.me(await self._authenticate(request)))
 
-    # Roles and accounts
-
-    async def _roles(self, request: Request) -> Response:
-        await self._authenticate(request)
-        roles = await self._members.roles()
-        return json_response({"items": roles, "total": len(roles)})
+    # Accounts
 
     async def _list_accounts(self, request: Request) -> Response:
         principal = await self._authenticate(request)
-        skip, limit = _page(request.query_params)
-        items, total = await self._members.accounts(principal, skip=skip, limit=limit)
+        query = read_query(request, "search", "is_active", *ORDER, *PAGE)
+        skip, limit = page(query)
+        sort, descending = order(query, ACCOUNT_ORDERS, "account_code")
+        wanted = AccountQuery(
+            search=query.get("search") or None,
+            is_active=flag(query, "is_active", default=True) if query.get("is_active") else None,
+            sort=sort,
+            descending=descending,
+            skip=skip,
+            limit=limit,
+        )
+        items, total = await self._members.accounts(principal, wanted)
         return json_response({"items": items, "total": total})
 
     async def _create_account(self, request: Request) -> Response:
@@ -200,13 +206,18 @@ class AccountRoutes:
         )
         return json_response(account)
 
+    async def _disable_account(self, request: Request) -> Response:
+        principal = await self._authenticate(request)
+        await self._members.update_account(principal, request.path_params["account"], is_active=False)
+        return Response(status_code=204)
+
     # Users
 
     async def _list_users(self, request: Request) -> Response:
         principal = await self._authenticate(request)
-        skip, limit = _page(request.query_params)
-        account = request.path_params.get("account") or request.query_params.get("account_id") or None
-        items, total = await self._members.users(principal, account=account, skip=skip, limit=limit)
+        query = read_query(request, "account_id", *USER_FILTERS, *ORDER, *PAGE)
+        account = request.path_params.get("account") or query.get("account_id") or None
+        items, total = await self._members.users(principal, user_query(query), account=account)
         return json_response({"items": items, "total": total})
 
     async def _create_user(self, request: Request) -> Response:
@@ -254,23 +265,25 @@ class AccountRoutes:
         return json_response({"message": "The password is set; all logins of this user have ended."})
 
 
-def _login(login: Login) -> dict[str, Any]:
+USER_FILTERS = ("search", "role_id", "is_active", "group")
+
+
+def user_query(query: Mapping[str, str], *, group: str | None = None) -> UserQuery:
+    """What a list of users is asked for. Raises BadRequest, ValidationFailed."""
+    skip, limit = page(query)
+    sort, descending = order(query, USER_ORDERS, "created_at")
+    return UserQuery(
+        search=query.get("search") or None,
+        role_id=number(query, "role_id", most=2**31),
+        is_active=flag(query, "is_active", default=True) if query.get("is_active") else None,
+        group=group or query.get("group") or None,
+        sort=sort,
+        descending=descending,
+        skip=skip,
+        limit=limit,
+    )
+
+
+def login_body(login: Login) -> dict[str, Any]:
+    """The body of an answer that holds a login's tokens; more keys may be put beside them."""
     return {field: getattr(login, field) for field in Login.__struct_fields__}
-
-
-def _page(query: QueryParams) -> tuple[int, int]:
-    """`skip` and `limit`, or `page` (from 1) and `page_size`; raises ValidationFailed."""
-    limit = _number(query, "limit" if "limit" in query else "page_size", default=30, least=1, most=MAX_PAGE)
-    if "page" in query and "skip" not in query:
-        return (_number(query, "page", default=1, least=1, most=1_000_000) - 1) * limit, limit
-    return _number(query, "skip", default=0, least=0, most=100_000_000), limit
-
-
-def _number(query: QueryParams, name: str, *, default: int, least: int, most: int) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    # `isdecimal` alone takes digits of every script; and a length bounds the work of int() (CVE-2020-10735).
-    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and least <= int(text) <= most):
-        raise invalid(name, f"A whole number from {least} to {most} is needed.")
-    return int(text)

@@ -6,7 +6,7 @@ REST can. Step 1 of the path of a write.
 
 from starlette.requests import Request
 
-from snackbase.auth import Claims, token_of
+from snackbase.auth import Claims, rest_token_of
 from snackbase.errors import Unauthorized
 from snackbase.metrics import Counters, add
 from snackbase.model import Principal
@@ -25,20 +25,20 @@ class Guard:
         """The principal, acting in the account of X-Account-ID if there is one.
 
         Raises:
-            Unauthorized: no token, or a dead one. Forbidden: another's account. BadRequest: two tokens.
+            Unauthorized: no token, or a dead one. Forbidden: another's account. BadRequest: two tokens (rest_token_of).
         """
-        return (await self._authenticated(request, token_of(request.headers))).principal
+        return (await self._authenticated(request, rest_token_of(request.headers))).principal
 
     async def authenticate_or_guest(self, request: Request) -> Principal:
         """The same, but a request without a token is a guest of the account of X-Account-ID."""
-        token = token_of(request.headers)
+        token = rest_token_of(request.headers)
         if token is not None:
             return (await self._authenticated(request, token)).principal
         return await self._authenticator.guest(request.headers.get("x-account-id"))
 
     async def claims(self, request: Request) -> Claims:
         """What the token itself says, for routes about the login."""
-        return (await self._authenticated(request, token_of(request.headers))).claims
+        return (await self._authenticated(request, rest_token_of(request.headers))).claims
 
     async def _authenticated(self, request: Request, token: str | None) -> Authenticated:
         try:
