@@ -9,8 +9,8 @@ import pytest
 from tests.e2e.support import API, TRANSPORTS, WHEN, House, Member, Messages, fresh, matches, remember
 
 PASSWORD = remember("a-password-of-the-membership-tests")
-ROOMS = {"list_rule": "room IN @request.auth.groups", "view_rule": "room IN @request.auth.groups"}
-MEMBERS = {"list_rule": "@request.auth.id IN members", "view_rule": "@request.auth.id IN members"}
+ROOMS: dict[str, Any] = {"list_rule": "room IN @request.auth.groups", "view_rule": "room IN @request.auth.groups"}
+MEMBERS: dict[str, Any] = {"list_rule": "@request.auth.id IN members", "view_rule": "@request.auth.id IN members"}
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from snackbase.services.members import Members
 from snackbase.storage.directory import ACCOUNT_ORDERS, USER_ORDERS, AccountQuery, UserQuery
 from snackbase.web.http import Authenticate, json_response, read_json
 from snackbase.web.paging import ORDER, PAGE, number, order, page
-from snackbase.web.query import flag, read_query
+from snackbase.web.query import optional_flag, read_query
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -175,7 +175,7 @@ class AccountRoutes:
         sort, descending = order(query, ACCOUNT_ORDERS, "account_code")
         wanted = AccountQuery(
             search=query.get("search") or None,
-            is_active=flag(query, "is_active", default=True) if query.get("is_active") else None,
+            is_active=optional_flag(query, "is_active", None),
             sort=sort,
             descending=descending,
             skip=skip,
@@ -275,7 +275,7 @@ def user_query(query: Mapping[str, str], *, group: str | None = None) -> UserQue
     return UserQuery(
         search=query.get("search") or None,
         role_id=number(query, "role_id", most=2**31),
-        is_active=flag(query, "is_active", default=True) if query.get("is_active") else None,
+        is_active=optional_flag(query, "is_active", None),
         group=group or query.get("group") or None,
         sort=sort,
         descending=descending,
