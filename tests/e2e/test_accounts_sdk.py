@@ -32,7 +32,7 @@ say([me.user_id === client.user.id, me.user.email, client.account.slug]);
 say(client.user.created_at === made.user.created_at);
 say(await nameOf(client.users.list()));
 say(await nameOf(client.accounts.list()));
-say((await client.roles.list()).items.map((role) => role.name));
+say((await client.roles.list()).items.slice(0, 2).map((role) => role.name));
 await client.logout();
 say([client.isAuthenticated, client.user]);
 say(await nameOf(client.getCurrentUser()));

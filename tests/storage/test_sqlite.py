@@ -6,6 +6,7 @@ import resource
 import stat
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import apsw
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from snackbase.config import ConfigError
 from snackbase.errors import Unavailable
 from snackbase.model import Change, Collection
+from snackbase.storage import schema
 from snackbase.storage.base import Query, Statement, Transaction
 from snackbase.storage.schema import MIGRATIONS
 from snackbase.storage.sqlite import SQLiteStore
@@ -311,3 +313,36 @@ async def test_the_wal_stays_bounded_under_load(open_store: OpenStore, file: Pat
     # A reader that stays open holds the WAL; nobody waits for it, and the space is used again once it is gone.
     assert held > bounded + (20 << 20)
     assert wal.stat().st_size <= held
+
+
+async def test_groups_that_users_of_an_older_folder_are_in_get_rows(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = schema.MIGRATIONS
+    monkeypatch.setattr(schema, "MIGRATIONS", whole[: whole.index(schema._MEMBERSHIP)])
+    old = SQLiteStore(file)
+    await old.open()
+    one, two = await account(old, "one"), await account(old, "two")
+    users = [("a", one, '["x","y"]'), ("b", one, '["y"]'), ("c", two, '["x"]'), ("d", two, "[]")]
+    for user_id, account_id, groups in users:
+        await old.write(
+            Transaction(
+                account_id=account_id,
+                statements=(
+                    Statement(
+                        sql="INSERT INTO _users(id, account_id, email, password_hash, role_id, groups, created_at,"
+                        " updated_at) VALUES (?, ?, ?, '', 2, ?, '', '')",
+                        args=(user_id, account_id, user_id, groups),
+                    ),
+                ),
+            )
+        )
+    await old.close()
+    monkeypatch.setattr(schema, "MIGRATIONS", whole)
+    new = SQLiteStore(file)
+    await new.open()
+    rows = await new.fetch("SELECT id, account_id, name FROM _groups ORDER BY account_id, name")
+    await new.close()
+
+    assert sorted(row[1:] for row in rows) == sorted([(one, "x"), (one, "y"), (two, "x")])
+    assert all(str(UUID(group_id)) == group_id for group_id, _, _ in rows)

@@ -130,3 +130,20 @@ def test_a_closed_stream_stops_nobody() -> None:
     stream.close()
 
     structlog.get_logger().info("nobody reads this")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET /api/v1/invitations/sb_in.abc-DEF_123/accept",
+        "X-API-Key: sb_ak.550e8400-e29b-41d4-a716-446655440000.abc-DEF_123",
+        "/realtime/ws?x=sb_ak.id.abc-DEF_123&y=1",
+    ],
+)
+def test_keys_and_invitations_are_masked_wherever_they_stand(stream: io.StringIO, line: str) -> None:
+    log.set_up(level="info", format="json", stream=stream)
+    structlog.get_logger("x").info("request", path=line)
+    logging.getLogger("foreign").warning(line)
+
+    assert "abc-DEF_123" not in stream.getvalue()
+    assert stream.getvalue().count("***") == 2

@@ -4,7 +4,8 @@ import asyncio
 
 from structlog.testing import capture_logs
 
-from snackbase.app.tasks import AfterHooks, Tasks, probe_lag
+from snackbase.app.tasks import AfterHooks, Tasks, probe_lag, write_now_and_then
+from snackbase.errors import Unavailable
 from snackbase.metrics import Counters
 
 
@@ -85,3 +86,23 @@ async def test_the_lag_probe_observes_every_pause() -> None:
     probe.cancel()
 
     assert counters.loop_lag.total >= 0
+
+
+async def test_what_is_written_now_and_then_is_tried_again_when_it_failed() -> None:
+    tries = 0
+    twice = asyncio.Event()
+
+    async def write() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise Unavailable("The disk is full.", code="disk_full")
+        twice.set()
+
+    tasks = Tasks()
+    with capture_logs() as lines:
+        tasks.spawn(write_now_and_then(write, every_s=0), name="writing")
+        await twice.wait()
+        await tasks.cancel()
+
+    assert [(line["event"], line["code"]) for line in lines] == [("periodic_write_failed", "disk_full")]
