@@ -56,16 +56,16 @@ class Logins:
 
     async def open(self, user: User, account: Account, hashed: str) -> Login:
         """Log a user in. Raises Unauthorized (invalid_credentials) if `hashed` is their password no more."""
-        now, opening = self._now(), Opening()
+        opening = Opening()
         live = await system.live_logins(self._store, user.id)
         surplus = live[: max(0, len(live) - MAX_LOGINS + 1)]
-        at = rfc3339(int(now * 1e6))
+        at = rfc3339(int(self._now() * 1e6))
         await self._store.write(
             Transaction(
                 account_id=account.id,
                 actor=user.id,
                 statements=(
-                    *self._statements(opening, user, hashed),
+                    *self._statements(opening, user, hashed, at=at),
                     *(system.end_login(old, at=at) for old in surplus),
                 ),
                 controls=tuple(Control(what="login_ended", subject=old) for old in surplus),
@@ -75,7 +75,8 @@ class Logins:
 
     def entry(self, opening: Opening, user: User, hashed: str) -> tuple[Statement, ...]:
         """A new user who is logged in at once. They raise Conflict (email_taken)."""
-        return (system.insert_user(user, hashed, error=email_taken()), *self._statements(opening, user, hashed))
+        made = system.insert_user(user, hashed, error=email_taken())
+        return (made, *self._statements(opening, user, hashed, at=user.created_at))
 
     def told(self, user: User, account: Account, opening: Opening) -> Login:
         """The answer to whoever opened it."""
@@ -96,9 +97,7 @@ class Logins:
         # One second more than the rounded-up tokens, so that no token outlives its login's row.
         return math.ceil(self._now() + max(self._tokens.refresh_s, self._tokens.access_s)) + 1
 
-    def _statements(self, opening: Opening, user: User, hashed: str) -> tuple[Statement, ...]:
-        now = self._now()
-        at = rfc3339(int(now * 1e6))
+    def _statements(self, opening: Opening, user: User, hashed: str, *, at: str) -> tuple[Statement, ...]:
         return (
             system.insert_login(
                 opening.session_id,
@@ -110,7 +109,7 @@ class Logins:
                 error=wrong(),
             ),
             system.note_login(user.id, at=at),
-            system.forget_expired_logins(now),
+            system.forget_expired_logins(self._now()),
         )
 
 
