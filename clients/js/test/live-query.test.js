@@ -88,6 +88,15 @@ test("a replay that breaks off is gone on with, and shown only when it has caugh
   assert.deepEqual(shown, ["a1", "a2 b1"]);
 });
 
+test("half a snapshot is forgotten: what left meanwhile does not come with the next one", () => {
+  const { begin, again, tell, shown } = scene();
+  tell("subscribed", { position: "p0" });
+  tell("snapshot", { data: [row("gone", 1)], complete: false });
+  again();
+  begin([row("a", 1)], "p5");
+  assert.deepEqual(shown, ["a1"]);
+});
+
 test("after a resync nothing is shown before the whole set is there, and live events of before are not applied", async () => {
   const { live, made, begin, put, tell, shown } = scene();
   begin([row("a", 1)], "p0");
