@@ -187,7 +187,7 @@ export class Connection extends Emitter {
   /** `getToken` had no answer. */
   #unanswered(error) {
     this.#surface(error);
-    if (error.code === "token_missing" || !this.#tokens.renewable) this.#stop(error);
+    if (error.code === "token_missing" || !this.#tokens.renewable) this.#become("stopped", { error });
     else this.#wait(error);
   }
 
@@ -272,7 +272,7 @@ export class Connection extends Emitter {
       this.#needsFresh = { token, code: error.code };
     } else if (aboutToken || final) {
       this.#surface(error);
-      return this.#stop(error);
+      return this.#become("stopped", { error });
     }
     if (!wasOpen) this.#surface(error);
     return this.#wait(error);
@@ -324,10 +324,6 @@ export class Connection extends Emitter {
     const retryInMs = this.#backoff.next(error.retryAfterMs);
     this.#timers.retry = setTimeout(() => this.#dial(), retryInMs);
     this.#become("waiting", { retryInMs, error });
-  }
-
-  #stop(error) {
-    this.#become("stopped", { error });
   }
 
   #rest() {
