@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from proof.javascript import missing
 from proof.livelist import Difference
 from proof.run import Plan, Run, explain, report
 from tests.support.nginx import REMEDY, find_nginx
@@ -23,6 +24,8 @@ def main() -> int:
     if find_nginx() is None:
         print(f"\n*** THE PROOF DID NOT RUN: nginx is missing; {REMEDY}.\n", file=sys.stderr)
         return 2
+    for what in missing():
+        print(f"\n*** {what}.\n", file=sys.stderr)
     seed = asked.seed if asked.seed is not None else secrets.randbelow(10**9)
     plan = Plan(seed=seed, seconds=asked.minutes * 60, round_s=asked.round, writes_per_s=asked.writes)
     with tempfile.TemporaryDirectory(prefix="snackbase-proof-") as folder:

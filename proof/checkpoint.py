@@ -12,6 +12,9 @@ from proof.livelist import Difference
 from proof.people import Login
 
 PATIENCE_S = 90.0
+Question = tuple[str, str, str, str]
+"""User, collection, filter, fields."""
+Answer = tuple[int, Mapping[str, bytes]]
 _decode = msgspec.json.Decoder().decode
 
 
@@ -22,7 +25,7 @@ class Held:
     Attributes:
         settled: nothing is under way: it is live, or it was refused.
         refused: the user may not read it, as the client was told.
-        cursor: up to where the client has it.
+        cursor: up to where the client has it; None = it does not say.
         exact: whether the records are the server's bytes; else (JavaScript) they are equal values.
     """
 
@@ -40,6 +43,10 @@ class Held:
     exact: bool = True
     story: str = ""
 
+    @property
+    def label(self) -> str:
+        return f"{self.name} of {self.client} ({self.kind})"
+
 
 class Holder(Protocol):
     """A client that keeps lists."""
@@ -55,6 +62,7 @@ class Comparison:
     refused: int = 0
     records: int = 0
     waited_s: float = 0.0
+    waited_for: str = ""
 
 
 async def compare(
@@ -69,11 +77,11 @@ async def compare(
         Difference: a list is not what the server answers, or does not get there.
     """
     began = time.monotonic()
+    last = ""
     while True:
         at = await heads()
-        await _until_there(holders, at, began + patience_s)
-        done = Comparison(waited_s=time.monotonic() - began)
-        truths: dict[tuple[str, ...], tuple[int, Mapping[str, bytes]]] = {}
+        last = await _until_there(holders, at, began + patience_s) or last
+        truths: dict[Question, Answer] = {}
         every = [one for holder in holders for one in await holder.held()]
         for one in every:
             await _fetch(one, truths)
@@ -81,37 +89,53 @@ async def compare(
         again = [one for holder in holders for one in await holder.held()]
         if await heads() != at or not all(_there(one, at) for one in again):
             continue
-        # Nobody tells a client that was refused that it might ask again: it tries now and then.
-        behind = any(one.refused and truths[_question(one)][0] == 200 for one in every)
-        if not behind or time.monotonic() - began > patience_s:
+        wrong = [(one, text) for one in every if (text := _difference(one, truths)) is not None]
+        if not wrong:
             break
+        # Nobody tells a client that was refused that it might ask again, and one without a cursor cannot say how far
+        # it is: they get some time. All others have heard everything.
+        for one, text in wrong:
+            if _sure(one) or time.monotonic() - began > patience_s:
+                raise Difference(f"{_who(one)}: {text}")
+            last = one.label
         await asyncio.sleep(0.1)
-    for one in every:
-        _judge(one, truths, done)
-    return done
+    return Comparison(
+        waited_for=last,
+        lists=len(every),
+        refused=sum(one.refused for one in every),
+        records=sum(len(one.records) for one in every),
+        waited_s=time.monotonic() - began,
+    )
 
 
-async def _until_there(holders: Sequence[Holder], at: Mapping[str, str], until: float) -> None:
+def _sure(one: Held) -> bool:
+    return not one.refused and one.cursor is not None
+
+
+async def _until_there(holders: Sequence[Holder], at: Mapping[str, str], until: float) -> str:
+    """Returns the last one that was waited for."""
+    last = ""
     while True:
         late = [one for holder in holders for one in await holder.held() if not _there(one, at)]
         if not late:
-            return
+            return last
+        last = late[0].label
         if time.monotonic() > until:
-            names = ", ".join(f"{one.name} of {one.client} ({one.kind}) at {one.cursor}" for one in late)
+            names = ", ".join(f"{one.label} at {one.cursor}" for one in late)
             head = at[late[0].login.person.account]
             raise Difference(f"never caught up with {head}: {names}\n{late[0].story}")
         await asyncio.sleep(0.05)
 
 
 def _there(one: Held, at: Mapping[str, str]) -> bool:
-    return one.settled and (one.refused or one.cursor == at[one.login.person.account])
+    return one.settled and (not _sure(one) or one.cursor == at[one.login.person.account])
 
 
-def _question(one: Held) -> tuple[str, ...]:
+def _question(one: Held) -> Question:
     return (one.login.person.name, one.collection, one.filter or "", one.fields or "")
 
 
-async def _fetch(one: Held, truths: dict[tuple[str, ...], tuple[int, Mapping[str, bytes]]]) -> None:
+async def _fetch(one: Held, truths: dict[Question, Answer]) -> None:
     question = _question(one)
     if question not in truths:
         asked = {key: value for key, value in (("filter", one.filter), ("fields", one.fields)) if value}
@@ -119,22 +143,20 @@ async def _fetch(one: Held, truths: dict[tuple[str, ...], tuple[int, Mapping[str
         truths[question] = (status, records)
 
 
-def _judge(one: Held, truths: Mapping[tuple[str, ...], tuple[int, Mapping[str, bytes]]], done: Comparison) -> None:
+def _difference(one: Held, truths: Mapping[Question, Answer]) -> str | None:
     status, wanted = truths[_question(one)]
-    done.lists += 1
-    done.refused += one.refused
     if one.refused != (status in (400, 403, 404)):
-        raise Difference(f"{_who(one)}: the client was {'' if one.refused else 'not '}refused, REST says {status}")
+        return f"the client was {'' if one.refused else 'not '}refused, REST says {status}"
     if one.records.keys() != wanted.keys():
         missing, extra = sorted(wanted.keys() - one.records.keys()), sorted(one.records.keys() - wanted.keys())
-        raise Difference(f"{_who(one)}: missing {missing[:5]} ({len(missing)}), too many {extra[:5]} ({len(extra)})")
+        return f"missing {missing[:5]} ({len(missing)}), too many {extra[:5]} ({len(extra)})"
     for record_id, record in wanted.items():
         mine = one.records[record_id]
         if mine != record if one.exact else _decode(mine) != _decode(record):
-            raise Difference(f"{_who(one)}: {record_id} is\n    {mine!r}\n  but REST says\n    {record!r}")
-        done.records += 1
+            return f"{record_id} is\n    {mine!r}\n  but REST says\n    {record!r}"
+    return None
 
 
 def _who(one: Held) -> str:
     what = f"{one.collection}, filter {one.filter!r}, fields {one.fields!r}"
-    return f"{one.name} of {one.client} ({one.kind}; {what}; cursor {one.cursor})\n{one.story}\n  "
+    return f"{one.label}, {what}, cursor {one.cursor}\n{one.story}\n  "

@@ -16,12 +16,18 @@ import msgspec
 from proof.checkpoint import Comparison, Held, Holder, compare
 from proof.clients import Client, SocketClient, StreamClient
 from proof.faults import FaultProxy
+from proof.javascript import STATIC, ScriptHolder, Spec, in_chromium, in_node
 from proof.livelist import Difference, LiveList, State
 from proof.people import Login, Person
 from proof.schedule import Schedule
 from proof.world import ACCOUNTS, COLLECTIONS, FILTERS, World
 from proof.writers import Gate, Writer
+from tests.support.browser import find_browser
 from tests.support.nginx import Nginx
+from tests.support.node import find_node
+
+LONG_S = 5.0
+"""A checkpoint that takes longer says for whom it waited."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Plan:
     writers: int = 3
     writes_per_s: float = 40.0
     token_s: float = 20.0
+    node: bool = True
+    browser: bool = True
     quiet: bool = False
 
 
@@ -108,9 +116,11 @@ class Run:
             await self._world.open()
             opened.push_async_callback(self._world.close)
             back = await opened.enter_async_context(FaultProxy(self._world.server.port))
-            nginx = await opened.enter_async_context(Nginx(self._folder / "nginx", upstream=back.port))
+            nginx = Nginx(self._folder / "nginx", upstream=back.port, more=STATIC)
+            await opened.enter_async_context(nginx)
             front = await opened.enter_async_context(FaultProxy(nginx.port))
             self._make(f"127.0.0.1:{front.port}")
+            await self._make_scripts(opened, f"http://127.0.0.1:{front.port}")
             schedule = Schedule(self._world, self._clients, front=front, back=back, chance=self._fork(), say=self.say)
             for client in self._clients:
                 opened.push_async_callback(client.close)
@@ -119,7 +129,11 @@ class Run:
                 tasks.start(client.run())
             for writer in self._writers:
                 tasks.start(writer.run())
-            self.say(f"seed {self.plan.seed}: {len(self._clients)} clients, {len(self._writers)} writers")
+            named = ", ".join(holder.name for holder in self._holders if isinstance(holder, ScriptHolder))
+            self.say(
+                f"seed {self.plan.seed}: {len(self._clients)} clients in Python, {named or 'none'} in JavaScript, "
+                f"{len(self._writers)} writers"
+            )
             await self._rounds(schedule, tasks)
         return self.outcome
 
@@ -180,6 +194,32 @@ class Run:
                 login = Login(people[number % len(people)])
                 self._writers.append(Writer(login, self._gate, chance=self._fork(), pause_s=pause_s))
 
+    async def _make_scripts(self, opened: AsyncExitStack, base: str) -> None:
+        """Clients in JavaScript, as far as Node and a browser are here."""
+        if self.plan.node and find_node() is not None:
+            specs = self._specs("node", ("websocket", "websocket", "sse", "auto"))
+            self._holders.append(await opened.enter_async_context(in_node(base, specs)))
+        if self.plan.browser and find_node() is not None and find_browser() is not None:
+            specs = self._specs("page", ("eventsource", "eventsource", "websocket", "sse"))
+            self._holders.append(await opened.enter_async_context(in_chromium(base, specs)))
+
+    def _specs(self, where: str, transports: Sequence[str]) -> list[Spec]:
+        specs = []
+        for number, transport in enumerate(transports):
+            person = self._chance.choice(self._world.people[ACCOUNTS[number % len(ACCOUNTS)]])
+            [drawn, *_] = self._lists(person)
+            spec = Spec(
+                name=f"{where}{number}-{transport}",
+                person=person,
+                login=Login(person),
+                transport=transport,
+                collection=drawn.collection,
+                filter=drawn.filter,
+                fields=drawn.fields,
+            )
+            specs.append(spec)
+        return specs
+
     def _lists(self, person: Person) -> list[LiveList]:
         """One to three lists with drawn filters; now and then only some fields."""
         lists = []
@@ -235,7 +275,7 @@ class _Watched:
 
 
 def _sentence(number: int, done: Comparison, acknowledged: int) -> str:
-    waited = f"after {done.waited_s:.1f} s"
+    waited = f"after {done.waited_s:.1f} s" + (f", for {done.waited_for}" if done.waited_s > LONG_S else "")
     refused = f", {done.refused} refused alike" if done.refused else ""
     return (
         f"== checkpoint {number}: {done.lists} lists equal{refused}, {done.records} records byte for byte, "

@@ -57,6 +57,7 @@ class Schedule:
             ("calm network", 4, self._calm),
             ("kill", 4, self._kill),
             ("restart", 2, self._restart),
+            ("takeover", 3, self._take_over),
             ("rule", 5, lambda: world.change_rule(chance)),
             ("fields", 3, lambda: world.change_fields(chance)),
             ("groups", 4, lambda: world.change_groups(chance)),
@@ -141,3 +142,7 @@ class Schedule:
     async def _restart(self) -> str:
         began = time.monotonic()
         return f"{await self._world.restart()} within {time.monotonic() - began:.1f} s"
+
+    async def _take_over(self) -> str:
+        began = time.monotonic()
+        return f"{await self._world.take_over()} within {time.monotonic() - began:.1f} s"

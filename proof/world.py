@@ -1,14 +1,15 @@
 """The server under proof with its accounts, users and collections, and what an administrator changes in them."""
 
+import asyncio
 import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from proof.people import Desk, Login, Person
-from snackbase.config import setting_names
-from tests.support.server import PREFIX, ServerProcess
+from tests.support.server import ServerProcess
 
+TAKEOVER_S = 60
 ACCOUNTS = ("acme", "other")
 USERS = (("ann", 1), ("bob", 2), ("cat", 2))
 """Names with their roles: 1 is admin, 2 is user."""
@@ -56,19 +57,18 @@ SETTINGS: dict[str, Any] = {
     "REALTIME_STALL_SECONDS": 5,
     "TRUSTED_PROXIES": "127.0.0.1",
     "LOG_LEVEL": "warning",
+    # A small window, so that who was away for some seconds is often behind it.
+    "RETENTION_CHANGES": 150,
+    "RETENTION_KEEP": 60,
+    "RETENTION_SWEEP_SECONDS": 0.5,
 }
-# Names that later versions of the server know: small windows, so that who was away longer is behind them.
-PRUNING: dict[str, Any] = {}
 
 
 class World:
     """One server, its people, and its superadmin."""
 
     def __init__(self, folder: Path, *, token_s: float) -> None:
-        known = setting_names()
-        pruning = {name: value for name, value in PRUNING.items() if PREFIX + name in known}
-        self.prunes = bool(pruning)
-        settings = {**SETTINGS, **pruning, "ACCESS_TOKEN_EXPIRE_MINUTES": token_s / 60}
+        settings = {**SETTINGS, "ACCESS_TOKEN_EXPIRE_MINUTES": token_s / 60}
         self.server = ServerProcess(folder, settings=settings)
         self.desk = Desk(self.server.base_url)
         self.people: dict[str, list[Person]] = {}
@@ -80,7 +80,6 @@ class World:
             password=ServerProcess.SUPERADMIN_PASSWORD,
         )
         self.root = Login(root)
-        self.added: list[str] = []
         self._numbers = 0
 
     async def open(self) -> None:
@@ -190,3 +189,16 @@ class World:
     async def restart(self) -> str:
         await self.server.restart()
         return "the server was restarted"
+
+    async def take_over(self) -> str:
+        """A new process takes the listening sockets over; the old one then ends by itself."""
+        old = self.server
+        new = ServerProcess(old.folder, settings=old.settings, arguments=("serve", "--takeover"), port=old.port)
+        await new.start()
+        async with asyncio.timeout(TAKEOVER_S):
+            while old.returncode is None:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.05)
+        if old.returncode != 0 or new.returncode is not None:
+            raise AssertionError(f"the old server ended with {old.returncode}, the new one with {new.returncode}")
+        self.server = new
+        return "a new process took over from the server"

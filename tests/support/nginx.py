@@ -62,6 +62,8 @@ http {{
             error_page 502 504 = @away;
         }}
 
+        {more}
+
         location @away {{
             internal;
             default_type text/event-stream;
@@ -95,9 +97,14 @@ def starts(program: str) -> bool:
 
 
 class Nginx:
-    """A running nginx on a free port of loopback, in front of one upstream port; `async with Nginx(...) as nginx:`."""
+    """A running nginx on a free port of loopback, in front of one upstream port; `async with Nginx(...) as nginx:`.
 
-    def __init__(self, folder: Path, *, upstream: int) -> None:
+    Args:
+        more: directives for the server block.
+    """
+
+    def __init__(self, folder: Path, *, upstream: int, more: str = "") -> None:
+        self._more = more
         self.folder = folder
         self.port = free_port()
         self._upstream = upstream
@@ -110,7 +117,8 @@ class Nginx:
         config = self.folder / "nginx.conf"
         # Started by root its workers would become nobody, who may not write into this folder.
         user = "user root;" if os.geteuid() == 0 else ""
-        config.write_text(CONFIG.format(folder=self.folder, port=self.port, upstream=self._upstream, user=user))
+        ports = {"port": self.port, "upstream": self._upstream}
+        config.write_text(CONFIG.format(folder=self.folder, user=user, more=self._more, **ports))
         errors = str(self.folder / "error.log")
         command = [program, "-p", str(self.folder), "-c", str(config), "-e", errors]
         self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
