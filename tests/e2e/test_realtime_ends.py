@@ -254,6 +254,15 @@ async def test_a_stopping_server_tells_everybody_to_come_back_and_they_do(
     assert (await back.next())["data"]["title"] == "after"
 
 
+async def test_connections_that_are_merely_kept_alive_do_not_hold_a_stopping_server(make_house: MakeHouse) -> None:
+    """After a request whose body came in a packet of its own, as every HTTP client sends it."""
+    house = await make_house()
+    await house.founder()
+    await house.server.stop()
+
+    assert "graceful shutdown exceeded" not in house.server.output
+
+
 @both
 async def test_a_server_that_may_take_no_time_to_stop_says_going_away(make_house: MakeHouse, transport: str) -> None:
     house = await make_house(SHUTDOWN_SECONDS=0)

@@ -126,6 +126,11 @@ class HttpProtocol(HttpToolsProtocol):
         if getattr(self.server_state, "leaving", False):
             self.leave()
 
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        # What came since the head was a body; a connection that keeps counting it would never look idle again.
+        self._head_bytes = 0
+
     def leave(self) -> None:
         """Close with the next answer (`Connection: close`)."""
         if not self._idle:
