@@ -14,7 +14,7 @@ LOCK_TOOL := uv==0.13.9
 UV_COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-config pyproject.toml
 
-.PHONY: help serve test proof check format bench demo wheel lock clean venv venv-dev client-tools python
+.PHONY: help serve test proof soak check format bench demo wheel lock clean venv venv-dev client-tools python
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ serve: venv ## Start the server here (settings: SNACKBASE_* variables, .env, ARG
 
 test: venv-dev client-tools ## Run every test (JOBS=0 for one process, ARGS="-k word" for some)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+soak: venv-dev ## Kill a server under load 200 times and compare everything (SOAK_KILLS=20 for less)
+	@SOAK_KILLS=$${SOAK_KILLS:-200} $(BIN)/python -m pytest -s tests/fault/test_kills.py -k random $(ARGS)
 
 check: venv-dev ## Check formatting, lint, types, architecture and documentation
 	@$(BIN)/ruff format --check .

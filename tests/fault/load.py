@@ -186,6 +186,19 @@ class Load:
         self.collection = collection
         self.writers = writers
         self.followers = followers
+        self._following: dict[Follower, asyncio.Task[None]] = {}
+
+    def come(self, follower: Follower) -> None:
+        """Have a follower connect, with the position it has."""
+        self._following[follower] = asyncio.create_task(follower.run())
+
+    async def leave(self, follower: Follower) -> None:
+        """Have a follower go away until it is told to `come`."""
+        await _end([self._following.pop(follower)])
+
+    async def all_leave(self) -> None:
+        for follower in tuple(self._following):
+            await self.leave(follower)
 
     @property
     def acknowledged(self) -> dict[Told, int]:
@@ -212,8 +225,8 @@ async def load(
         [Writer(member, collection, seed + number, keep_alive=number % 2 == 0) for number in range(writers)],
         [Follower(member, collection, transport=transport) for transport in followers],
     )
-    following = [asyncio.create_task(follower.run()) for follower in made.followers]
     for follower in made.followers:
+        made.come(follower)
         await follower.subscribed.wait()
     writing = [asyncio.create_task(writer.run()) for writer in made.writers]
     try:
@@ -223,7 +236,8 @@ async def load(
         for follower in made.followers:
             await follower.reach(head)
     finally:
-        await _end([*writing, *following])
+        await _end(writing)
+        await made.all_leave()
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
@@ -261,6 +275,7 @@ async def check(made: Load, database: Path) -> list[Change]:
     for told, seq in made.acknowledged.items():
         assert seq <= floor or numbers.get(told) == seq, f"acknowledged, but not there: {told} at {seq}"
     for follower in made.followers:
+        assert made.acknowledged.keys() <= set(follower.told)
         # What was pruned can only be compared by its end.
         heard = follower.told[len(follower.told) - len(wanted) :] if floor else follower.told
         assert follower.resyncs == []

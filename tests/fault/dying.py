@@ -1,0 +1,81 @@
+"""An application for `snackbase serve tests.fault.dying:app` that kills itself at one named point of the path.
+
+`DIE_AT` names the point. It is armed by a file `die` in the server's folder that holds a number: the process ends with
+SIGKILL when it comes to that point for so manieth time. The file goes first, so the next process lives.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from snackbase import SnackBase
+from snackbase.app import graph
+from snackbase.hub import Hub, hub
+from snackbase.hub.replays import Replays
+from snackbase.model import Change
+from snackbase.storage import sqlite
+from snackbase.storage.retention import Pruner
+from snackbase.storage.writer import Writer
+
+POINTS = ("before the commit", "after the commit", "before the announcement", "while pruning", "while replaying")
+ARMED = Path("die")
+_passed = 0
+
+
+def at(point: str) -> None:
+    """Die here, if it is the point and the time."""
+    global _passed
+    if os.environ.get("DIE_AT") != point or not ARMED.exists():
+        return
+    _passed += 1
+    if _passed >= int(ARMED.read_text()):
+        ARMED.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DyingWriter(Writer):
+    def _commit(self) -> None:
+        if self._log._rows:
+            self._log.flush(self._cursor)
+            at("before the commit")
+        super()._commit()
+
+    def _deliver(self, items: Sequence[Any], *settled: Any) -> None:
+        if self._announcements:
+            at("after the commit")
+        super()._deliver(items, *settled)
+
+
+class DyingPruner(Pruner):
+    def delete(self, cursor: apsw.Cursor) -> None:
+        super().delete(cursor)
+        at("while pruning")
+
+
+class DyingHub(Hub):
+    def deliver(self, changes: Sequence[Change]) -> None:
+        at("before the announcement")
+        super().deliver(changes)
+
+
+class DyingReplays(Replays):
+    def _tell(self, *args: Any) -> None:
+        super()._tell(*args)
+        at("while replaying")
+
+
+def _install(module: Any, name: str, kind: Callable[..., Any]) -> None:
+    assert hasattr(module, name)
+    setattr(module, name, kind)
+
+
+_install(sqlite, "Writer", DyingWriter)
+_install(sqlite, "Pruner", DyingPruner)
+_install(graph, "Hub", DyingHub)
+_install(hub, "Replays", DyingReplays)
+
+app = SnackBase()
