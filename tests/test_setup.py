@@ -71,7 +71,20 @@ def test_the_version_is_the_same_everywhere() -> None:
 def test_make_help_lists_every_public_target() -> None:
     listed = set(re.findall(r"^  make (\S+)", _run("make", "help"), re.MULTILINE))
 
-    assert listed == {"help", "serve", "test", "check", "format", "bench", "demo", "wheel", "lock", "clean"}
+    assert listed == {
+        "help",
+        "serve",
+        "test",
+        "proof",
+        "soak",
+        "check",
+        "format",
+        "bench",
+        "demo",
+        "wheel",
+        "lock",
+        "clean",
+    }
 
 
 def test_a_python_that_is_too_old_is_named_with_what_to_do(tmp_path: Path) -> None:
