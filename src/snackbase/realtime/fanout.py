@@ -185,9 +185,10 @@ class _Groups:
         if group.index is None:
             self.scanned[group] = None
             return
-        table = self.indexed.setdefault((group.index.field, group.index.elements), {})
+        place = (group.index.field, group.index.elements)
+        # Who has no value at all (no groups, say) can match nothing, and stands in no table.
         for value in group.index.values:
-            table.setdefault(value, {})[group] = None
+            self.indexed.setdefault(place, {}).setdefault(value, {})[group] = None
 
     def remove(self, group: Group) -> None:
         del self.by_key[group.key]
@@ -195,13 +196,13 @@ class _Groups:
             del self.scanned[group]
             return
         place = (group.index.field, group.index.elements)
-        table = self.indexed[place]
         for value in set(group.index.values):
+            table = self.indexed[place]
             del table[value][group]
             if not table[value]:
                 del table[value]
-        if not table:
-            del self.indexed[place]
+            if not table:
+                del self.indexed[place]
 
     def candidates(self, judged: Judged) -> Iterable[Group]:
         """Every group the change might concern, each once."""

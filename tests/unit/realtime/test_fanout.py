@@ -297,6 +297,19 @@ def test_an_index_over_the_elements_of_an_array_finds_its_groups(feed: Feed) -> 
     assert [m.get("change") for m in client.messages()] == ["enter", "leave"]
 
 
+def test_whoever_can_match_nothing_comes_and_goes_beside_those_who_can() -> None:
+    log, feed, client, other = Log(), Feed("a", Head(0, 0), Counters()), Client(), Client()
+    nothing = feed.join(client, view(key="no groups", index=IndexedOn("owner", ())), bits=ALL, name=None)
+    something = feed.join(other, view(key="u", index=IndexedOn("owner", ("u",))), bits=ALL, name=None)
+    feed.route([log.change(Op.CREATE, "r1", {"owner": "u"})], "p1", [])
+
+    feed.leave(other, something)
+    feed.leave(client, nothing)
+
+    assert (len(client.messages()), len(other.messages())) == (0, 1)
+    assert list(feed.groups()) == []
+
+
 def test_who_left_gets_nothing_and_the_feed_forgets_empty_groups(feed: Feed) -> None:
     client, other, log = Client(), Client(), Log()
     membership = feed.join(client, view(index=IndexedOn("owner", ("u", "v"))), bits=ALL, name=None)
