@@ -50,6 +50,7 @@ from snackbase.web.ops import OpsRoutes
 from snackbase.web.own import OwnRoutes
 from snackbase.web.records import RecordRoutes
 from snackbase.web.roles import GroupRoutes, RoleRoutes
+from snackbase.web.transfer import TransferRoutes
 
 SQLITE = "sqlite:///"
 
@@ -202,6 +203,7 @@ def _rest(
     repeats = Repeats(core.store, now_us=wall_clock_us)
     collections = Collections(core.store, core.catalog, hooks, later=later, new_id=new_id)
     return [
+        *TransferRoutes(records, guard.authenticate).routes(),
         *RecordRoutes(records, repeats, guard.authenticate_or_guest).routes(),
         *CollectionRoutes(collections, guard.authenticate, now_us=wall_clock_us).routes(),
         *_people(core, guard, origins),

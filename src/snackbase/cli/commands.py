@@ -3,30 +3,25 @@
 A setting that cannot be used ends a command with one line and exit code 2, any other known fault with one line and 1.
 """
 
-import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
 import click
 
-from snackbase.app import Core, database_file, open_core
+from snackbase.app import Core, database_file
 from snackbase.cli import doctor as checks
 from snackbase.cli import serve as server
 from snackbase.cli import tail as stream
+from snackbase.cli.offline import OPERATOR, with_core
+from snackbase.cli.porting import collections, records
 from snackbase.config import ConfigError, load
 from snackbase.errors import SnackBaseError
-from snackbase.model import SYSTEM_ACCOUNT_ID, SYSTEM_ACCOUNT_SLUG, Principal
+from snackbase.model import SYSTEM_ACCOUNT_SLUG
 from snackbase.storage.backup import back_up
 from snackbase.web.ops import VERSION
-
-T = TypeVar("T")
-
-OPERATOR = Principal(kind="system", account_id=SYSTEM_ACCOUNT_ID, superadmin=True)
-"""Whoever can write the data folder can do everything anyway."""
 
 
 class Commands(click.Group):
@@ -78,7 +73,7 @@ def create_superadmin(email: str, password: str) -> None:
         )
         click.echo(f"superadmin {user.email} ({user.id})")
 
-    _with_core(work)
+    with_core(work)
 
 
 @main.command("create-account")
@@ -91,7 +86,7 @@ def create_account(name: str, slug: str | None) -> None:
         account = await core.members.create_account(OPERATOR, name=name, slug=slug)
         click.echo(f"account {account.slug} ({account.account_code}, {account.id})")
 
-    _with_core(work)
+    with_core(work)
 
 
 @main.command("create-user")
@@ -109,7 +104,7 @@ def create_user(email: str, account: str, role: str, groups: tuple[str, ...], pa
         )
         click.echo(f"user {user.email} ({user.id})")
 
-    _with_core(work)
+    with_core(work)
 
 
 @main.command()
@@ -124,7 +119,7 @@ def token(email: str, account: str) -> None:
     async def work(core: Core) -> None:
         click.echo((await core.accounts.login_without_password(email=email, account=account)).token)
 
-    _with_core(work)
+    with_core(work)
 
 
 @main.command()
@@ -184,15 +179,5 @@ def tail(collections: tuple[str, ...], url: str | None, given: str | None, since
         sys.exit(0)
 
 
-def _with_core(work: Callable[[Core], Awaitable[T]]) -> T:
-    """Run work on the data folder, whether a server runs on it or not."""
-
-    async def run() -> T:
-        core = await open_core(load(os.environ, dotenv=Path(".env")))
-        try:
-            await core.load()
-            return await work(core)
-        finally:
-            await core.close()
-
-    return asyncio.run(run())
+main.add_command(collections)
+main.add_command(records)

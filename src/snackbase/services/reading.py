@@ -198,6 +198,26 @@ class Reads:
         shown = tuple(project(record, plan.fields) for record in page.items)
         return Snapshot(items=shown, head=page.head, version=plan.version)
 
+    async def existing(self, principal: Principal, collection: str, record_ids: Sequence[str]) -> set[str]:
+        """Which of these canonical ids the account has records of; for an import, which sees everything."""
+
+        def where(column: Callable[[str], str], param: Callable[[object], str]) -> str:
+            return f"{column('id')} IN ({', '.join(map(param, record_ids))})"
+
+        async def read() -> Page:
+            definition = self._access(principal, collection).definition
+            query = Query(
+                collection=definition.collection,
+                account_id=principal.account_id,
+                where=where,
+                sort=(("id", False),),
+                limit=len(record_ids),
+                total=False,
+            )
+            return await self._store.list(query)
+
+        return {record["id"] for record in (await while_schema_changes(read)).items}
+
     def _plan(self, principal: Principal, collection: str, request: ListRequest) -> Plan:
         access, version = self._access(principal, collection), self._catalog.version
         definition = access.definition

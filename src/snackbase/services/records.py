@@ -134,7 +134,7 @@ class Records(Reads):
         async def prepare(access: Access) -> list[Write]:
             context = _context(access, "update", len(edits))
             return [
-                await _within(_records(index), self._preparation.update(access, edit, context, replace=False))
+                await _within(index, _records, self._preparation.update(access, edit, context, replace=False))
                 for index, edit in enumerate(edits)
             ]
 
@@ -169,7 +169,7 @@ class Records(Reads):
         async def prepare(access: Access) -> list[Write]:
             context = _context(access, "delete", len(wanted))
             return [
-                await _within(place(index), self._preparation.deletion(access, record_id, context))
+                await _within(index, place, self._preparation.deletion(access, record_id, context))
                 for index, record_id in enumerate(wanted)
             ]
 
@@ -190,7 +190,7 @@ class Records(Reads):
             writes = []
             for index, body in enumerate(bodies):
                 creation = self._preparation.creation(access, body, context)
-                write = await (_within(place(index), creation) if place else creation)
+                write = await (_within(index, place, creation) if place else creation)
                 writes.append(msgspec.structs.replace(write, stamps=stamps[index]) if stamps else write)
             return writes
 
@@ -308,12 +308,13 @@ def _records(index: int) -> str:
     return f"records[{index}]"
 
 
-async def _within(place: str, write: Awaitable[Write]) -> Write:
+async def _within(index: int, place: Place, write: Awaitable[Write]) -> Write:
     """A part of a batch: what is wrong with it is told under its place."""
     try:
         return await write
     except SnackBaseError as error:
-        raise _placed(error, place) from None
+        error.part = index
+        raise _placed(error, place(index)) from None
 
 
 def _placed(error: SnackBaseError, place: str) -> SnackBaseError:
