@@ -129,7 +129,7 @@ async def test_rules_changed_by_one_process_hold_in_the_other(make_server: MakeS
         member.house = there
         listing, bearer = f"/api/v1/records/{posts}", {"authorization": f"Bearer {member.token}"}
         async with asyncio.timeout(30):
-            while (await there.client.get(listing, headers=bearer)).status_code == 404:
+            while (await there.client.get(listing, headers=bearer)).status_code == 404:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         await member.create(posts, title="seen")
         assert (await socket.next())["data"]["title"] == "seen"

@@ -21,12 +21,13 @@ BUSY_READER_MS = 250
 """A reader only meets a lock while another process recovers or deletes the WAL; the loop must not wait for long."""
 JOURNAL_LIMIT_BYTES = 64 << 20
 
+DAMAGED = "storage_corrupt"
 STORAGE_ERRORS: tuple[tuple[type[apsw.Error], str, str], ...] = (
     (apsw.FullError, "storage_full", "The disk or the database is full; nothing was written."),
     (apsw.BusyError, "storage_busy", "The database is locked by another process; nothing was written."),
     (apsw.LockedError, "storage_busy", "The database is locked by another process; nothing was written."),
-    (apsw.CorruptError, "storage_corrupt", "The database file is damaged; restore a backup."),
-    (apsw.NotADBError, "storage_corrupt", "The database file is damaged; restore a backup."),
+    (apsw.CorruptError, DAMAGED, "The database file is damaged; restore a backup."),
+    (apsw.NotADBError, DAMAGED, "The database file is damaged; restore a backup."),
     (apsw.IOError, "storage_error", "The database file could not be read or written."),
     (apsw.CantOpenError, "storage_error", "The database file could not be opened."),
     (apsw.ReadOnlyError, "storage_error", "The database file cannot be written to."),

@@ -106,6 +106,13 @@ class Lists:
             deadline.given_up = True
             self.waiting -= 1
 
+    def forget_pages(self) -> None:
+        """Go on with fresh connections."""
+        # IndexError: a thread took the last one.
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
     def close(self) -> None:
         self._threads.shutdown(wait=True)
         while self._idle:

@@ -20,7 +20,8 @@ from snackbase.errors import SnackBaseError, Unavailable
 from snackbase.model import Change, Collection, Head, Op, Record
 from snackbase.storage.base import Changes, Committed, Page, Query, Rows, SchemaChange, Transaction, Window
 from snackbase.storage.codec import unstorable
-from snackbase.storage.connection import connect, make_file, storage_fault
+from snackbase.storage.connection import DAMAGED, connect, make_file, storage_fault
+from snackbase.storage.damage import Damage
 from snackbase.storage.definitions import read_collections
 from snackbase.storage.epoch import History
 from snackbase.storage.group import Item
@@ -82,6 +83,7 @@ class SQLiteStore:
         self._reader: apsw.Connection | None = None
         self._lists = Lists(self._connect_reader, threads=list_threads, timeout_s=query_timeout_s)
         waiting: Waiting[Item] = Waiting(length=queue_length, size=queue_bytes, account_length=queue_account_length)
+        self._damage = Damage(self._connect_reader, self._forget_pages)
         self._history = History(path, synchronous=synchronous)
         self._writer = Writer(
             path,
@@ -92,6 +94,7 @@ class SQLiteStore:
             now_us=now_us,
             on_commit=lambda changes: self.on_commit(changes),
             on_schema=lambda version, collections: self.on_schema(version, collections),
+            on_damage=self._damage.found,
         )
 
     async def open(self) -> None:
@@ -114,6 +117,7 @@ class SQLiteStore:
 
     async def close(self) -> None:
         """Commit and announce what waits, then release the file."""
+        await self._damage.close()
         await self._writer.close()
         self._lists.close()
         if self._reader is not None:
@@ -196,10 +200,22 @@ class SQLiteStore:
         return self._read(sql, args)
 
     def stats(self) -> Mapping[str, float]:
-        return {**self._writer.stats(), "lists_waiting": self._lists.waiting}
+        numbers = self._writer.stats()
+        if self._damage.known:
+            numbers["healthy"] = 0
+        return {**numbers, "lists_waiting": self._lists.waiting}
 
     def _connect_reader(self) -> apsw.Connection:
         return connect(self._path)
+
+    def _forget_pages(self) -> None:
+        """The file was damaged and is sound again: no connection may go on with what it had read of it."""
+        self._lists.forget_pages()
+        self._writer.reopen()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = self._connect_reader()
+            self._cursor = self._reader.cursor()
 
     def _read(self, sql: str, args: Sequence[Any], collection: Collection | None = None) -> Rows:
         if self._reader is None:
@@ -214,6 +230,8 @@ class SQLiteStore:
     def _answer(self, error: apsw.Error, collection: Collection | None = None) -> Exception:
         """A fault in words for the client; an error in our own SQL stays what it is."""
         fault: SnackBaseError | None = storage_fault(error)
+        if fault is not None and fault.code == DAMAGED:
+            self._damage.found()
         if fault is None and collection is not None and isinstance(error, apsw.SQLError):
             rows = self._cursor.execute("SELECT version FROM _collections WHERE id = ?", (collection.id,)).fetchall()
             if rows != [(collection.version,)]:

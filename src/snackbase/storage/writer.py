@@ -24,7 +24,7 @@ from snackbase.model import Change, Collection, Head, rfc3339
 from snackbase.storage.base import Committed, SchemaChange, Transaction
 from snackbase.storage.changelog import ChangeLog
 from snackbase.storage.checkpoint import Checkpoints
-from snackbase.storage.connection import connect, enter_wal, storage_fault
+from snackbase.storage.connection import DAMAGED, connect, enter_wal, storage_fault
 from snackbase.storage.definitions import Definitions, read_collections
 from snackbase.storage.epoch import History
 from snackbase.storage.group import GroupLost, Item, fail, settle
@@ -48,6 +48,7 @@ class Writer:
     Args:
         history: the sidecar that tells whether positions go on. pruner: what goes from the log, and when.
         now_us: wall clock in microseconds. on_commit, on_schema: called on the loop after a commit, in commit order.
+        on_damage: called on the loop when a damaged page was met.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Writer:
         now_us: Callable[[], int],
         on_commit: Callable[[Sequence[Change]], None],
         on_schema: Callable[[int, tuple[Collection, ...]], None],
+        on_damage: Callable[[], None],
     ) -> None:
         self._path = path
         self._synchronous = synchronous
@@ -70,6 +72,7 @@ class Writer:
         self._now_us = now_us
         self._on_commit = on_commit
         self._on_schema = on_schema
+        self._on_damage = on_damage
         self._tables = Tables()
         self._checkpoints = Checkpoints()
         prefix, numbers = secrets.token_hex(4), count(1)
@@ -113,6 +116,11 @@ class Writer:
         future: asyncio.Future[Collection | None] = self._loop.create_future()
         self._waiting.put_job(lambda: self._alter(change, future))
         return future
+
+    def reopen(self) -> None:
+        """Have the thread go on with a fresh connection, before the next group."""
+        with contextlib.suppress(Unavailable):
+            self._waiting.put_job(self._reconnect)
 
     def stats(self) -> dict[str, float]:
         return {
@@ -353,6 +361,8 @@ class Writer:
         self._give_up()
         self.healthy = False
         answer = storage_fault(error) or Unavailable("The database failed.", code="storage_error", retry_after_s=5)
+        if answer.code == DAMAGED:
+            self._tell(self._on_damage)
         if committing and not isinstance(error, apsw.FullError):
             answer = Unavailable(
                 "The commit failed in a way that leaves open whether the write will be found later; read before "
