@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 import click
 import msgspec
 from prometheus_client.core import Metric
+from starlette.routing import BaseRoute
 
 from snackbase.app.graph import Core, Graph, build
 from snackbase.cli import main as command_line
@@ -125,8 +126,12 @@ def _families() -> Iterator[Metric]:
 
 def routes() -> list[str]:
     """The paths that an application serves."""
-    router = _application(Metrics()).http._router
-    return sorted({str(getattr(route, "path", "")) for route in router.routes})
+    return sorted({str(getattr(route, "path", "")) for route in served()})
+
+
+def served() -> Sequence[BaseRoute]:
+    """The routes that an application serves."""
+    return _application(Metrics()).http._router.routes
 
 
 def _application(metrics: Metrics) -> Graph:

@@ -42,6 +42,7 @@ from snackbase.web.accounts import AccountRoutes
 from snackbase.web.api_keys import ApiKeyRoutes
 from snackbase.web.changes import ChangeRoutes
 from snackbase.web.collections import CollectionRoutes
+from snackbase.web.documents.routes import DocumentRoutes
 from snackbase.web.explain import ExplainRoutes
 from snackbase.web.guard import Guard
 from snackbase.web.invitations import InvitationRoutes
@@ -178,6 +179,8 @@ def build(
     ops = OpsRoutes(settings=settings, origins=origins, metrics=metrics, fault=fault, draining=stopping)
     # The router tries one after the other: the busiest come first.
     routes = [*_rest(core, records, hooks, counters, origins, later), *realtime, *ops.routes()]
+    guest = Guard(core.authenticator, counters).authenticate_or_guest
+    routes += DocumentRoutes(core.catalog, guest, lambda: routes).routes()
     if own is not None:
         routes += own.routes(Guard(core.authenticator, counters), routes)
     _publish(metrics, hub, store)
