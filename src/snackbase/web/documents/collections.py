@@ -7,8 +7,10 @@ from snackbase.catalog import OPERATIONS as RULES
 from snackbase.model import Field, FieldType, Index, OnDelete
 from snackbase.services.collections import Validation
 from snackbase.services.definitions import MAX_FIELDS, MAX_INDEXES
-from snackbase.web.collections import MAX_PAGE_SIZE, SORTED_BY, RuleToValidate
+from snackbase.services.porting import Report
+from snackbase.web.collections import MAX_PAGE_SIZE, SORTED_BY, RuleToTest, RuleToValidate, ToImport
 from snackbase.web.documents.operation import (
+    FLAG,
     INTEGER,
     TEXT,
     TIME,
@@ -72,6 +74,19 @@ class RightsDefinition:
     """Stands for a collection's rules and shown fields."""
 
 
+_EXPORTED = object_of(
+    {
+        "version": TEXT,
+        "exported_at": TIME,
+        "exported_by": TEXT,
+        "collections": array_of(
+            object_of(
+                {"name": TEXT, "schema": array_of(Field), "indexes": array_of(Index), "rules": RightsDefinition}
+            )
+        ),
+    }
+)
+
 SCHEMAS: Mapping[type[object], Schema] = {CollectionDefinition: _DESCRIBED, RightsDefinition: _RIGHTS}
 
 _UPDATE = Operation(
@@ -126,5 +141,17 @@ OPERATIONS: Operations = {
     ("PATCH", ONE + "/rules"): _UPDATE_RULES,
     ("POST", "/api/v1/rules/validate"): Operation(
         summary="Whether a text is a rule, and where the mistake is", tag=TAG, body=RuleToValidate, answer=Validation
+    ),
+    ("POST", "/api/v1/rules/test"): Operation(
+        summary="Whether a rule is true of a made-up case", tag=TAG, body=RuleToTest, answer=object_of({"result": FLAG})
+    ),
+    ("GET", EVERY + "/export"): Operation(
+        summary="Definitions as a document for import",
+        tag=TAG,
+        query=(Parameter("collection_ids", TEXT, "Only these, separated by commas."),),
+        answer=_EXPORTED,
+    ),
+    ("POST", EVERY + "/import"): Operation(
+        summary="Make or change collections as a document says", tag=TAG, body=ToImport, answer=Report, errors=(409,)
     ),
 }

@@ -199,6 +199,8 @@ def _components(
         ordered = sorted(group, key=lambda one: one.__name__)
         found, schemas = msgspec.json.schema_components(ordered, ref_template=REF)
         refs |= dict(zip(ordered, found, strict=True))
+        if twice := components.keys() & schemas.keys():
+            raise ValueError(f"one name for what is sent and what is answered: {sorted(twice)}")
         components |= schemas if given else {name: _complete(schema) for name, schema in schemas.items()}
     return refs, components | {one.__name__: resolved(schema, refs) for one, schema in stand_ins.items()}
 
