@@ -98,7 +98,9 @@ def test_every_collection_has_all_operations_of_records_by_its_name(openapi: Ope
     document = openapi.document((definition("posts"), definition("notes")), "member")
 
     for name in ("posts", "notes"):
-        wanted = {(method, path.replace("{collection}", name)) for method, path in OPERATIONS if path.startswith(RECORDS)}
+        wanted = {
+            (method, path.replace("{collection}", name)) for method, path in OPERATIONS if path.startswith(RECORDS)
+        }
         assert operations_of(document, f"/records/{name}") == wanted
 
 

@@ -80,9 +80,7 @@ _EXPORTED = object_of(
         "exported_at": TIME,
         "exported_by": TEXT,
         "collections": array_of(
-            object_of(
-                {"name": TEXT, "schema": array_of(Field), "indexes": array_of(Index), "rules": RightsDefinition}
-            )
+            object_of({"name": TEXT, "schema": array_of(Field), "indexes": array_of(Index), "rules": RightsDefinition})
         ),
     }
 )
