@@ -56,7 +56,7 @@ def test_every_documented_error_has_a_sentence() -> None:
 
 def test_every_route_is_documented() -> None:
     text = "".join(pages.page(f"docs/reference/{name}.md").text for name in ("rest", "protocol"))
-    named = re.findall(r"[ `](/(?:[a-z0-9_/-]|\{[^}]*\})+)", text)
+    named = re.findall(r"[ `](/(?:[a-z0-9_/-]|\.json|\{[^}]*\})+)", text)
     documented = {_nameless(path.removeprefix("/api/v1")) for path in named}
     served = {_nameless(path.removeprefix("/api/v1")) for path in docs.routes()}
 
