@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -70,7 +72,10 @@ def test_every_served_method_is_one_that_preflights_allow() -> None:
 def test_the_document_describes_what_the_router_serves(openapi: OpenApi) -> None:
     document = openapi.document((), "guest")
 
-    assert operations_of(document) == set(served(docs.served()))
+    def nameless(keys: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        return {(method, re.sub(r"\{\w+\}", "{}", path)) for method, path in keys}
+
+    assert nameless(operations_of(document)) == nameless(served(docs.served()))
 
 
 @pytest.mark.parametrize("audience", ["guest", "member", "superadmin"])
@@ -82,7 +87,7 @@ def test_the_document_is_valid_openapi(openapi: OpenApi, audience: Audience) -> 
 
 
 def test_two_routes_that_name_a_part_differently_are_one_path(openapi: OpenApi) -> None:
-    shapes = [path.replace("{record_id}", "{}") for path in openapi.document((), "guest")["paths"]]
+    shapes = [re.sub(r"\{\w+\}", "{}", path) for path in openapi.document((), "guest")["paths"]]
 
     assert len(shapes) == len(set(shapes))
 

@@ -1,12 +1,13 @@
-"""What the routes of logins, accounts, users and roles take and give."""
+"""What the routes of logins, accounts and users take and give."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from snackbase.model import Account, User
-from snackbase.services.accounts import Login, Me
-from snackbase.storage.system import Role
+from snackbase.services.accounts import Me
+from snackbase.services.logins import Login
+from snackbase.storage.directory import ACCOUNT_ORDERS, USER_ORDERS
 from snackbase.web.accounts import (
-    MAX_PAGE,
     AccountBody,
     AccountChangeBody,
     LoginBody,
@@ -17,7 +18,8 @@ from snackbase.web.accounts import (
     UserBody,
     UserChangeBody,
 )
-from snackbase.web.documents.operation import MESSAGE, TEXT, Operation, Operations, Parameter, page_of
+from snackbase.web.documents.operation import FLAG, MESSAGE, TEXT, Operation, Operations, Parameter, page_of
+from snackbase.web.paging import MAX_PAGE
 
 AUTH = "/api/v1/auth"
 ACCOUNTS = "/api/v1/accounts"
@@ -30,7 +32,29 @@ PAGE = (
     Parameter("page", {"type": "integer", "minimum": 1, "maximum": 1_000_000}, "Another way to say skip."),
     Parameter("page_size", _SIZE, "Another word for limit."),
 )
-_WELCOME = {"allOf": [Login, MESSAGE]}
+_SEARCH = Parameter("search", TEXT, "Part of a name.")
+_ACTIVE = Parameter("is_active", FLAG)
+
+
+def order_by(fields: Iterable[str]) -> tuple[Parameter, ...]:
+    """The parameters for the order of a list."""
+    names = sorted(fields)
+    return (
+        Parameter("sort", {"enum": [*names, *(f"-{name}" for name in names)]}),
+        Parameter("sort_by", {"enum": names}, "Another way to say sort, with sort_order."),
+        Parameter("sort_order", {"enum": ["asc", "desc"]}),
+    )
+
+
+USERS_WANTED = (
+    _SEARCH,
+    Parameter("role_id", {"type": "integer", "minimum": 0}),
+    _ACTIVE,
+    *order_by(USER_ORDERS),
+    *PAGE,
+)
+_USERS = (Parameter("account_id", TEXT), Parameter("group", TEXT, "A group's name."), *USERS_WANTED)
+WELCOME = {"allOf": [Login, MESSAGE]}
 _CHANGE_ACCOUNT = Operation(
     summary="Change an account", tag="accounts", body=AccountChangeBody, answer=Account, errors=(409,)
 )
@@ -40,7 +64,7 @@ OPERATIONS: Operations = {
         summary="Found an account, or join an open one",
         tag="auth",
         body=RegisterBody,
-        answer=_WELCOME,
+        answer=WELCOME,
         status=201,
         access="open",
         errors=(403, 404, 409, 429),
@@ -65,9 +89,12 @@ OPERATIONS: Operations = {
         errors=(409, 429),
     ),
     ("GET", AUTH + "/me"): Operation(summary="Who the token is for", tag="auth", answer=Me),
-    ("GET", "/api/v1/roles"): Operation(summary="All roles", tag="users", answer=page_of(Role)),
     ("GET", ACCOUNTS): Operation(
-        summary="A page of accounts", tag="accounts", query=PAGE, answer=page_of(Account), errors=(422,)
+        summary="A page of accounts",
+        tag="accounts",
+        query=(_SEARCH, _ACTIVE, *order_by(ACCOUNT_ORDERS), *PAGE),
+        answer=page_of(Account),
+        errors=(422,),
     ),
     ("POST", ACCOUNTS): Operation(
         summary="Make an account", tag="accounts", body=AccountBody, answer=Account, status=201, errors=(409,)
@@ -77,13 +104,16 @@ OPERATIONS: Operations = {
     ),
     ("PUT", ACCOUNTS + "/{account}"): _CHANGE_ACCOUNT,
     ("PATCH", ACCOUNTS + "/{account}"): _CHANGE_ACCOUNT,
+    ("DELETE", ACCOUNTS + "/{account}"): Operation(
+        summary="Disable an account", tag="accounts", status=204, errors=(409,)
+    ),
     ("GET", ACCOUNTS + "/{account}/users"): Operation(
-        summary="A page of an account's users", tag="users", query=PAGE, answer=page_of(User), errors=(422,)
+        summary="A page of an account's users", tag="users", query=_USERS, answer=page_of(User), errors=(422,)
     ),
     ("GET", USERS): Operation(
         summary="A page of users",
         tag="users",
-        query=(Parameter("account_id", TEXT), *PAGE),
+        query=_USERS,
         answer=page_of(User),
         errors=(422,),
     ),
