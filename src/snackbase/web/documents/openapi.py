@@ -133,7 +133,7 @@ class OpenApi:
         if parameters:
             described["parameters"] = parameters
         if operation.body is not None:
-            content = {"application/json": {"schema": resolved(operation.body, refs)}}
+            content = {operation.body_type: {"schema": resolved(operation.body, refs)}}
             described["requestBody"] = {"required": True, "content": content}
         return described
 

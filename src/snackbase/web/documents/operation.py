@@ -76,6 +76,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     rule: Rule | None = None
     writes: bool = False
     media_type: str = "application/json"
+    body_type: str = "application/json"
 
 
 Key = tuple[str, str]

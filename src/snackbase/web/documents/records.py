@@ -1,8 +1,11 @@
 """What the routes of records take and give; described once in general and once for each collection."""
 
+from typing import get_args
+
 from snackbase.model import MAX_SAFE_INTEGER
 from snackbase.services.listing import DEFAULT_LIMIT, MAX_LIMIT, MAX_SKIP
 from snackbase.services.records import MAX_BATCH
+from snackbase.services.transfer import Fault, Strategy
 from snackbase.web.documents.operation import (
     FLAG,
     INTEGER,
@@ -18,6 +21,7 @@ from snackbase.web.documents.operation import (
     array_of,
     object_of,
 )
+from snackbase.web.transfer import JSON_LINES
 
 TAG = "records"
 COLLECTION = "/api/v1/records/{collection}"
@@ -63,7 +67,30 @@ def _done(key: str, item: object) -> object:
 
 _EDIT = object_of({"id": TEXT, "data": RecordChanges})
 
+_REPORT = object_of(
+    {
+        **{name: INTEGER for name in ("lines", "created", "updated", "skipped")},
+        **{name: FLAG for name in ("success", "stopped")},
+        "errors": array_of(Fault),
+    }
+)
+
 OPERATIONS: Operations = {
+    ("GET", COLLECTION + "/export"): Operation(
+        summary="All records of the account as JSON lines, for superadmins", tag=TAG, answer=TEXT, media_type=JSON_LINES
+    ),
+    ("POST", COLLECTION + "/import"): Operation(
+        summary="JSON lines into the account, for superadmins",
+        tag=TAG,
+        query=(
+            Parameter("strategy", {"enum": list(get_args(Strategy))}, "What to do with a record that exists."),
+            Parameter("keep_going", FLAG, "Go on after a line that cannot be imported."),
+        ),
+        body=TEXT,
+        body_type=JSON_LINES,
+        answer=_REPORT,
+        errors=(409,),
+    ),
     ("GET", COLLECTION): Operation(
         summary="A page of records", tag=TAG, query=_LIST, answer=_LISTED, access="guest", rule="list"
     ),
