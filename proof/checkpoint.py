@@ -11,7 +11,7 @@ import msgspec
 from proof.livelist import Difference
 from proof.people import Login
 
-PATIENCE_S = 90.0
+PATIENCE_S = 40.0
 Question = tuple[str, str, str, str]
 """User, collection, filter, fields."""
 Answer = tuple[int, Mapping[str, bytes]]

@@ -23,7 +23,10 @@ export class Query {
     this.story = [];
     this.client = createClient({
       url: base,
-      getToken: () => login({ base, person: spec.person }),
+      getToken: ({ reason }) => {
+        this.note(`login ${reason}`);
+        return login({ base, person: spec.person });
+      },
       transport: spec.transport,
       reconnect: { minMs: 100, maxMs: 1500 },
       WebSocket,
@@ -80,11 +83,13 @@ export class Source {
     this.filling = null;
     this.transaction = [];
     try {
+      if (this.token === null) this.note("login");
       this.token ??= await login({ base: this.base, person: this.spec.person });
-      const status = this.cursor === null ? await this.status() : 200;
+      const status = await this.status();
       if (status === 401) this.token = null;
       if (status === 400 || status === 403 || status === 404) {
         this.state = "refused";
+        this.cursor = null;
         this.records = new Map();
       }
       if (status !== 200) return this.again(`answer ${status}`, AGAIN_MS);
@@ -114,10 +119,8 @@ export class Source {
       this.transaction = [];
       this.filling = null;
       // A browser comes back by itself, except after any status but 200: a dead token, or something that cannot be had.
-      if (source.readyState === EventSource.CLOSED) {
-        this.token = null;
-        this.again("closed for good", 200);
-      } else this.note("reconnects by itself");
+      if (source.readyState === EventSource.CLOSED) this.again("closed for good", 200);
+      else this.note("reconnects by itself");
     };
   }
 

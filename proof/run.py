@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,8 +134,21 @@ class Run:
                 f"seed {self.plan.seed}: {len(self._clients)} clients in Python, {named or 'none'} in JavaScript, "
                 f"{len(self._writers)} writers"
             )
-            await self._rounds(schedule, tasks)
+            try:
+                await self._rounds(schedule, tasks)
+            except Difference:
+                await self._tell_stories()
+                raise
         return self.outcome
+
+    async def _tell_stories(self) -> None:
+        """Write down what every list saw, into `stories.txt` beside the server's output."""
+        lines = []
+        for holder in self._holders:
+            with suppress(Difference):
+                for one in await holder.held():
+                    lines += [f"{one.label} cursor={one.cursor} settled={one.settled} refused={one.refused}", one.story]
+        (self._folder / "stories.txt").write_text("\n".join(lines))
 
     async def _rounds(self, schedule: Schedule, tasks: "_Watched") -> None:
         ends = time.monotonic() + self.plan.seconds
@@ -152,6 +165,9 @@ class Run:
         done = await compare(self._holders, self._heads)
         acknowledged = await self._acknowledged()
         self._gate.open()
+        complaints = self._world.complaints()
+        if complaints:
+            raise Difference(f"the server logged {len(complaints)} errors, the first:\n{complaints[0]}")
         self.outcome.checkpoints += 1
         self.outcome.lists += done.lists
         self.outcome.records += done.records

@@ -118,6 +118,10 @@ class World:
         )
         return str(answer["position"])
 
+    def complaints(self) -> list[str]:
+        """What the server logged as an error so far: nothing that is done here may lead to one."""
+        return [line for line in self.server.output.splitlines() if '"level":"error"' in line or "Traceback" in line]
+
     # What is changed; each returns a sentence ------------------------------------------------------------------------
 
     async def change_rule(self, chance: random.Random) -> str:
