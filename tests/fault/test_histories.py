@@ -1,5 +1,6 @@
 """What a client that comes back is told when the data it knew was moved, restored, replaced or copied (I8)."""
 
+import asyncio
 import copy
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.support import House, Member, Messages
+from tests.e2e.support import House, Member, Messages, place
 from tests.support.server import ROOT, ServerProcess
 
 MakeHouse = Callable[..., Awaitable[House]]
@@ -138,3 +139,31 @@ async def test_a_killed_server_goes_on_where_it_was(make_house: MakeHouse) -> No
     await house.server.start()
 
     assert kinds(await coming_back(house, member, posts, position)) == ["create", "caught_up"]
+
+
+async def test_a_client_away_for_longer_than_the_log_reaches_is_told_and_one_within_it_is_not(
+    make_house: MakeHouse,
+) -> None:
+    house = await make_house(
+        RETENTION_CHANGES=20, RETENTION_KEEP=5, RETENTION_SWEEP_SECONDS=0.05, REALTIME_HEARTBEAT_SECONDS=0.2
+    )
+    member = await house.founder()
+    posts, others = await house.collection("title"), await house.collection("title")
+    quiet = await house.socket(member, max_queue=None)
+    await quiet.subscribe(posts)
+    old = await left_at(house, member, posts)
+
+    for number in range(60):
+        await member.create(others, title=f"{number}")
+        if number == 50:
+            recent = await left_at(house, member, others)
+    head = place(await left_at(house, member, others))
+    async with asyncio.timeout(20):
+        while kinds(await coming_back(house, member, posts, old)) != ["expired"]:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.05)
+
+    assert kinds(await coming_back(house, member, others, recent)) == ["create"] * 10 + ["caught_up"]
+    # Who was there all the time, and heard nothing of its own, was moved along by heartbeats.
+    while place((await quiet.beat())["position"]) < head:
+        pass
+    assert kinds(await coming_back(house, member, posts, quiet.all[-1]["position"])) == ["caught_up"]
