@@ -24,7 +24,7 @@ from snackbase.services.transfer import MAX_LINE_BYTES, Export, Import, Progress
 from snackbase.storage.sqlite import wall_clock_us
 from snackbase.storage.system import find_account
 
-PAUSE_S = 0.05
+PAUSE_S = 0.02
 """Between two transactions of an import: another process that wants to write asks again every 25 to 100 ms only."""
 _LINE_BYTES = MAX_LINE_BYTES + 2
 

@@ -24,7 +24,7 @@ from snackbase.services.reading import Listing
 from snackbase.services.records import MAX_BATCH, Records
 from snackbase.storage.base import Stamps
 
-BATCH_RECORDS = 200
+BATCH_RECORDS = 100
 BATCH_BYTES = 256 * 1024
 """Of one transaction's lines: a batch of large records would hold the writer for too long otherwise."""
 MAX_LINE_BYTES = 2 * MAX_RECORD_BYTES
