@@ -79,6 +79,8 @@ def install_nginx() -> None:
         return
     print("Unpacking Debian's nginx for the tests behind a proxy.", flush=True)
     run(*APT, "update")
+    # dpkg-deb makes the last folder of a path and no more.
+    UNPACKED.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         run(*APT, "-o", "APT::Sandbox::User=root", "download", "nginx", cwd=folder)
         for package in Path(folder).glob("*.deb"):
