@@ -12,6 +12,8 @@ from snackbase.model import Principal
 from snackbase.services import groups as groups_module
 from snackbase.services.identity import MAX_GROUPS
 from snackbase.services.logins import Login
+from snackbase.storage import roles
+from snackbase.storage.base import Store
 from snackbase.storage.directory import UserQuery
 from snackbase.storage.roles import Group
 from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
@@ -167,6 +169,28 @@ async def test_a_group_of_many_keeps_its_name(world: World, admin: Principal, mo
         await world.groups.update(admin, group.id, name="few")
     assert caught.value.code == "group_too_large"
     assert (await world.groups.update(admin, group.id, description="big")).description == "big"
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_somebody_who_comes_in_while_a_group_changes_is_not_left_behind(
+    world: World, admin: Principal, monkeypatch: pytest.MonkeyPatch, *, deleted: bool
+) -> None:
+    group = await world.groups.create(admin, name="old")
+    bob, carl = await member(world, admin, "old"), await member(world, admin, email="c@example.com")
+    late, read = [carl], roles.member_ids
+
+    async def member_ids(store: Store, of: Group, *, limit: int) -> list[str]:
+        found = await read(store, of, limit=limit)
+        if late:
+            await world.groups.add(admin, group.id, late.pop())
+        return found
+
+    monkeypatch.setattr(roles, "member_ids", member_ids)
+    await (world.groups.delete(admin, group.id) if deleted else world.groups.update(admin, group.id, name="new"))
+    expected = () if deleted else ("new",)
+    assert {await groups_of(world, user_id) for user_id in (bob, carl)} == {expected}
+    told = [subject for _, subject, _ in await world.controls()]
+    assert sorted(told) == sorted([bob, carl, carl])
 
 
 async def test_users_who_come_at_once_are_all_in_and_nobody_is_lost(world: World, admin: Principal) -> None:

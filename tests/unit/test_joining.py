@@ -167,6 +167,23 @@ async def test_a_closed_account_invites_nobody_and_takes_nobody(world: World, ad
     await world.invitations.accept(token, password=PASSWORD)
 
 
+async def test_an_account_that_closes_while_the_password_is_hashed_takes_nobody(
+    world: World, admin: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, token = await invite(world, admin)
+    real = world.hasher.hash
+
+    async def closing(password: str) -> str:
+        await world.members.update_account(admin, "acme", registration="closed")
+        return await real(password)
+
+    monkeypatch.setattr(world.hasher, "hash", closing)
+    with pytest.raises(Gone):
+        await world.invitations.accept(token, password=PASSWORD)
+    assert await status(world, admin) == ["pending"]
+    assert (await world.members.users(admin))[1] == 1
+
+
 async def test_a_disabled_account_takes_nobody(world: World, admin: Principal) -> None:
     _, token = await invite(world, admin)
     await world.members.update_account(SYSTEM, "acme", is_active=False)
