@@ -1,10 +1,12 @@
 """Cursor pages over a real store: page after page they are the list, whatever is added or removed meanwhile."""
 
 import asyncio
+import base64
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -199,3 +201,17 @@ async def test_going_on_in_the_default_order_seeks_by_the_index(world: World) ->
     plan = await world.store.fetch(f"EXPLAIN QUERY PLAN {select.items}", select.args)
     assert len(plan) == 1
     assert "account_id=? AND created_at<?" in plan[0][3]
+
+
+async def test_a_forged_cursor_tells_nothing_about_a_field_its_holder_may_not_read(world: World) -> None:
+    await world.collection("posts", TITLE, list_fields=("title",))
+    made = (await world.records.create(world.root(), "posts", {"title": "a"})).records[0]
+    collection = world.catalog.by_name("posts")
+    assert collection is not None
+    values = [made["created_at"], made["id"]]
+    place = (collection.collection.id, cursors.text_of(NEWEST_FIRST), made["id"])
+    for forged in (cursors.Cursor(*place, values), cursors.Cursor(*place, None, cursors.digest_of(values))):
+        text = base64.urlsafe_b64encode(msgspec.json.encode(forged)).decode().rstrip("=")
+        with pytest.raises(BadRequest) as caught:
+            await page(world, cursor=text)
+        assert caught.value.code == "invalid_cursor"

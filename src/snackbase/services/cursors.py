@@ -77,10 +77,12 @@ def sort_in(cursor: Cursor) -> str:
     return "" if cursor.sort == text_of(NEWEST_FIRST) else cursor.sort
 
 
-def check_values(cursor: Cursor, sort: Sort, definition: Definition) -> None:
-    """Refuse values that no record could have given. Raises BadRequest (`invalid_cursor`)."""
+def check_values(cursor: Cursor, sort: Sort, definition: Definition, readable: frozenset[str] | None) -> None:
+    """Refuse values that no record could have given, or not to this holder: guessing the values of a hidden field, page
+    by page, would tell them. Raises BadRequest (`invalid_cursor`)."""
     values = cursor.values or []
     fits = len(values) == len(sort) and values[-1] == cursor.record_id if cursor.values is not None else True
+    fits = fits and (not (values or cursor.digest) or readable is None or readable.issuperset(name for name, _ in sort))
     for (name, _), value in zip(sort, values, strict=False):
         kind = _KINDS.get(definition.kinds[name], str)
         # A boolean is an int to Python, and an integer over 64 bits cannot be bound.

@@ -165,7 +165,7 @@ class Reads:
         cursor = cursors.decode(text, definition)
         if cursor.sort != cursors.text_of(plan.sort):
             raise cursors.refused("The cursor belongs to another sort; send the same sort with every page.")
-        cursors.check_values(cursor, plan.sort, definition)
+        cursors.check_values(cursor, plan.sort, definition, plan.readable)
         if cursor.values is not None:
             return cursors.beyond(order, cursor.values)
         record_id, judge = values.canonical_id(cursor.record_id), plan.access.judge("list")
