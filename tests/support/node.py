@@ -177,4 +177,4 @@ def _as_file(script: Path | str) -> Iterator[Path]:
     try:
         yield file
     finally:
-        file.unlink()
+        file.unlink(missing_ok=True)

@@ -39,10 +39,23 @@ class Connection(Session):
             who watches another); both are followed, the second for changes of rights only.
         inbox: messages that wait for an earlier one which is being served asynchronously; None = none is.
         replays: what is being replayed to it.
+        renewals: how often its principal is being asked for anew just now; until then nothing is judged by the old one.
         sent: bytes handed to the link so far.
     """
 
-    __slots__ = ("account", "address", "claims", "desk", "home", "inbox", "link", "live", "replays", "sent")
+    __slots__ = (
+        "account",
+        "address",
+        "claims",
+        "desk",
+        "home",
+        "inbox",
+        "link",
+        "live",
+        "renewals",
+        "replays",
+        "sent",
+    )
 
     def __init__(
         self,
@@ -67,6 +80,7 @@ class Connection(Session):
         self.inbox: deque[ClientMessage] | None = None
         self.sent = 0
         self.replays: list[Replay] = []
+        self.renewals = 0
 
     @property
     def feed(self) -> LiveFeed:

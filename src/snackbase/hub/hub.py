@@ -259,6 +259,7 @@ class Hub:
             connection.home = await self.feeds.acquire(claims.account_id)
             connection.home.connections[connection] = None
         connection.authenticated(principal, claims.expires_at)
+        await self.rights.recheck(connection)
 
     async def _take_token(self, connection: Connection, token: str) -> None:
         """Serve an `auth` message. Raises SnackBaseError."""

@@ -15,7 +15,7 @@ from snackbase.errors import SnackBaseError
 from snackbase.hub.connection import Connection
 from snackbase.hub.feeds import LiveFeed
 from snackbase.hub.replays import HIGH_WATER, WAIT_S, Replays
-from snackbase.hub.rights import Rights
+from snackbase.hub.rights import PERSONAL_CLAIMS, Rights
 from snackbase.hub.standings import Standings
 from snackbase.metrics import Counters, add
 from snackbase.model import Head, Position, Principal, Record, rfc3339
@@ -103,6 +103,7 @@ class Past:
             ProtocolError: the subscription cannot be served.
         """
         self._rights.judge(connection, request)
+        principal = connection.principal
         account_id, user_id = connection.feed.account_id, connection.identity.user_id
         try:
             standing = await self._standings.of(account_id, user_id, request.since or "")
@@ -114,6 +115,8 @@ class Past:
         subscription = self._rights.judge(connection, request)
         self._rights.check_cost(connection, subscription)
         reason = self._standings.refusal(standing, subscription)
+        if reason is None and connection.principal != principal and subscription.claims & PERSONAL_CLAIMS:
+            reason = "rights"
         if reason is not None:
             self._rights.put(connection, subscription)
             self.acknowledge(connection, subscription, self._position(connection.feed), action)
@@ -129,7 +132,12 @@ class Past:
 
     def replay(self, connection: Connection, parts: Sequence[tuple[Subscription, Head]]) -> None:
         """Replay to those that are still held for it, merged in the order of the log."""
-        current = [part for part in parts if connection.subscriptions.get(part[0].request.key) is part[0]]
+        current = [
+            part
+            for part in parts
+            if connection.subscriptions.get(part[0].request.key) is part[0]
+            and not self._rights.renewing(connection, part[0])
+        ]
         if current and connection.state is State.LIVE:
             self._replays.begin(connection, Replay(connection, current))
 
@@ -164,8 +172,7 @@ class Past:
             raise ProtocolError("invalid_message", "`*` has no snapshot.", collection=EVERY_COLLECTION)
         self._rights.judge(connection, request)
         async with self._reading:
-            found = await self._consistent(connection, request, options.sort or "")
-            pages = await _pages(request, found.items, size)
+            found, pages = await self._consistent(connection, request, options.sort or "", size)
         if connection.state is not State.LIVE:
             return
         subscription = self._rights.judge(connection, request)
@@ -175,23 +182,29 @@ class Past:
         subscription.since_seq = found.head.seq
         self._rights.register(connection, subscription)
         self.acknowledge(connection, subscription, token, action)
+        if self._rights.renewing(connection, subscription):
+            return
         replay = Replay(connection, [(subscription, found.head)])
         connection.replays.append(replay)
         self._spawn(self._send(connection, replay, pages), name="snapshot")
 
-    async def _consistent(self, connection: Connection, request: SubscribeRequest, sort: str) -> Snapshot:
-        """The set under the rules now in force."""
+    async def _consistent(
+        self, connection: Connection, request: SubscribeRequest, sort: str, size: int
+    ) -> tuple[Snapshot, deque[bytes]]:
+        """The set and its pages, under the rules and rights that are in force when they are made."""
         while True:
-            if connection.principal is None:
+            principal = connection.principal
+            if principal is None:
                 raise ProtocolError("not_authenticated", "Send an `auth` message with a token first.")
             try:
-                found = await self._read(connection.principal, request, sort, MOST_RECORDS + 1)
+                found = await self._read(principal, request, sort, MOST_RECORDS + 1)
             except SnackBaseError as error:
                 raise ProtocolError(error.code, error.message, collection=request.collection) from None
             if len(found.items) > MOST_RECORDS:
                 raise _too_large(request)
-            if found.version == self._catalog.version:
-                return found
+            pages = await _pages(request, found.items, size)
+            if found.version == self._catalog.version and connection.principal == principal:
+                return found, pages
 
     async def _send(self, connection: Connection, replay: Replay, pages: deque[bytes]) -> None:
         """The pages as fast as the socket takes them, then the replay."""

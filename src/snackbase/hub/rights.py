@@ -129,7 +129,9 @@ class Rights:
         return subscription_of(self._catalog, connection.principal, subscription_request, self.unnamed(connection))
 
     def join(self, connection: Connection, subscription: Subscription) -> None:
-        """End the hold: from the next change on it is delivered."""
+        """End the hold: from the next change on it is delivered. While rights are asked for it stays held."""
+        if self.renewing(connection, subscription):
+            return
         connection.held -= 1
         if subscription.collection_id == EVERY_COLLECTION:
             subscription.views = self.judge(connection, subscription.request).views
@@ -218,24 +220,45 @@ class Rights:
             elif what == "user_rights":
                 self._rights_changed(connection)
 
-    def _rights_changed(self, connection: Connection) -> None:
-        concerned = [
-            (key, subscription)
-            for key, subscription in connection.subscriptions.items()
-            if subscription.claims & PERSONAL_CLAIMS
-        ]
-        for _, subscription in concerned:
-            self._hold(connection, subscription)
-        self._spawn(self._renew(connection, concerned), name="principal-reload")
+    def renewing(self, connection: Connection, subscription: Subscription) -> bool:
+        """Whether the rights it depends on are being asked for: it is held then, and judged by them afterwards."""
+        return connection.renewals > 0 and bool(subscription.claims & PERSONAL_CLAIMS)
 
-    async def _renew(self, connection: Connection, concerned: list[tuple[str, Subscription]]) -> None:
+    def _rights_changed(self, connection: Connection) -> None:
+        for subscription in connection.subscriptions.values():
+            if subscription.claims & PERSONAL_CLAIMS:
+                self._hold(connection, subscription)
+        connection.renewals += 1
+        self._spawn(self._renew(connection), name="principal-reload")
+
+    async def _renew(self, connection: Connection) -> None:
         try:
-            connection.principal = await self._reload(connection)
+            await self._renewed(connection)
         except SnackBaseError as error:
             # Whatever keeps the current rights from being known must not leave the old ones in force.
             self._end(connection, CLOSINGS.get(error.code, TOKEN_REVOKED))
+
+    async def recheck(self, connection: Connection) -> None:
+        """Ask for the principal anew: what changed before the feed was followed was told to nobody here.
+
+        Raises:
+            SnackBaseError: it is gone, or cannot be known.
+        """
+        connection.renewals += 1
+        await self._renewed(connection)
+
+    async def _renewed(self, connection: Connection) -> None:
+        try:
+            connection.principal = await self._reload(connection)
+        finally:
+            connection.renewals -= 1
+        if connection.renewals:
             return
-        self._waiting.extend((connection, key, subscription, "rights") for key, subscription in concerned)
+        # Also those that were made meanwhile.
+        for key, subscription in connection.subscriptions.items():
+            if subscription.claims & PERSONAL_CLAIMS:
+                self._hold(connection, subscription)
+                self._waiting.append((connection, key, subscription, "rights"))
         self._judge_soon()
 
     def _hold(self, connection: Connection, subscription: Subscription) -> None:
