@@ -38,7 +38,7 @@ from snackbase.gateway.asgi import AsgiWebSocketLink
 from snackbase.gateway.link import ABNORMAL, EXTENSION, WebSocketHandover
 from snackbase.gateway.wire import WEBSOCKET, WEBSOCKET_LINES
 from snackbase.hub import Authenticated, Connection, Hub, Opening, Refused
-from snackbase.hub.hub import retry_after_ms
+from snackbase.hub.admission import retry_after_ms
 from snackbase.metrics import Counters, add
 from snackbase.origins import Origins
 from snackbase.realtime import protocol

@@ -3,6 +3,7 @@
 Owns the counts. Promises that what was admitted is released exactly once by whoever asked. Knows no rights.
 """
 
+import random
 import resource
 
 import msgspec
@@ -110,3 +111,11 @@ def _less(counts: dict[str, int], key: str) -> None:
 def _file_limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(50, soft - SPARE_FILES) if soft != resource.RLIM_INFINITY else 1_000_000
+
+
+def retry_after_ms(closing: Closing, connections: int) -> int:
+    """When to come back: spread wider the more clients there are (a token's end is the client's own: at once)."""
+    if closing is errors.TOKEN_EXPIRED:
+        return 0
+    window = 1000 + min(30_000, connections * 2)
+    return 200 + int(random.random() * window)  # noqa: S311 - jitter, not a secret

@@ -41,12 +41,14 @@ class Connection(Session):
         replays: what is being replayed to it.
         renewals: how often its principal is being asked for anew just now; until then nothing is judged by the old one.
         sent: bytes handed to the link so far.
+        closing: how it was ended from this side.
     """
 
     __slots__ = (
         "account",
         "address",
         "claims",
+        "closing",
         "desk",
         "home",
         "inbox",
@@ -79,6 +81,7 @@ class Connection(Session):
         self.home: LiveFeed | None = None
         self.inbox: deque[ClientMessage] | None = None
         self.sent = 0
+        self.closing: Closing | None = None
         self.replays: list[Replay] = []
         self.renewals = 0
 
@@ -97,9 +100,11 @@ class Connection(Session):
         return self.claims
 
     def attach(self, link: Link) -> None:
-        """The transport is ready: from now on the hub writes."""
+        """The transport is ready: from now on the hub writes. A connection that has ended by then ends with it."""
         self.link = link
         self.flush()
+        if self.closing is not None:
+            link.close(self.closing)
 
     def receive(self, payload: bytes) -> None:
         """One whole message of the client, as UTF-8 JSON. Never raises."""
@@ -132,6 +137,7 @@ class Connection(Session):
     def shut(self, closing: Closing) -> None:
         """Send what is left, then end the transport."""
         self.state = State.ENDED
+        self.closing = closing
         self.flush()
         if self.link is not None:
             self.link.close(closing)

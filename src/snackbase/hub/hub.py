@@ -6,7 +6,6 @@ and changing it. It decides nothing about rights (views.py asks the rules) and n
 
 import asyncio
 import os
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
@@ -20,7 +19,7 @@ from snackbase.catalog import Catalog
 from snackbase.config import Settings
 from snackbase.errors import Closing, Forbidden
 from snackbase.hooks import HookAbort, Hooks
-from snackbase.hub.admission import Admission, Refused, limits_of
+from snackbase.hub.admission import Admission, Refused, limits_of, retry_after_ms
 from snackbase.hub.connection import Connection
 from snackbase.hub.delivery import Delivery
 from snackbase.hub.dialogue import Dialogue, who
@@ -236,7 +235,8 @@ class Hub:
             if opening.authenticated is not None:
                 await self._enter(connection, opening.authenticated)
         except BaseException as error:
-            self._forget(connection)
+            if connection.state is not State.ENDED:
+                self._forget(connection)
             if isinstance(error, Refused):
                 add(self.counters.connections, (opening.wire.name, error.error.code))
             raise
@@ -258,6 +258,10 @@ class Hub:
         if claims.account_id != principal.account_id:
             connection.home = await self.feeds.acquire(claims.account_id)
             connection.home.connections[connection] = None
+        if connection.state is State.ENDED:
+            # The client went meanwhile: what was taken since then is nobody's.
+            self._release(connection)
+            return
         connection.authenticated(principal, claims.expires_at)
         await self.rights.recheck(connection)
 
@@ -340,6 +344,9 @@ class Hub:
     def _forget(self, connection: Connection) -> None:
         del self._connections[connection]
         self._admission.release(connection.address, connection.claims.user_id if connection.claims else None)
+        self._release(connection)
+
+    def _release(self, connection: Connection) -> None:
         for live in (connection.live, connection.home):
             if live is not None:
                 live.connections.pop(connection, None)
@@ -437,11 +444,3 @@ class Hub:
 
 def now_us() -> int:
     return time.time_ns() // 1000
-
-
-def retry_after_ms(closing: Closing, connections: int) -> int:
-    """When to come back: spread wider the more clients there are (a token's end is the client's own: at once)."""
-    if closing is errors.TOKEN_EXPIRED:
-        return 0
-    window = 1000 + min(30_000, connections * 2)
-    return 200 + int(random.random() * window)  # noqa: S311 - jitter, not a secret

@@ -19,6 +19,8 @@ from snackbase.metrics import Counters
 from snackbase.model import Collection, Field, Principal, Rules
 from snackbase.realtime.link import Wire
 from snackbase.realtime.position import Positions
+from snackbase.realtime.protocol import SubscribeRequest
+from snackbase.services.reading import Snapshot
 from snackbase.services.records import Records
 from snackbase.storage.base import Committed, SchemaChange, Transaction, Write
 from snackbase.storage.sqlite import SQLiteStore, wall_clock_us
@@ -132,6 +134,26 @@ class Client:
         await self.until(lambda: [m["type"] for m in self.messages()][-len(types) :] == list(types))
 
 
+class Gate:
+    """Holds whoever comes by while it is shut; `met` is set as soon as somebody waits."""
+
+    def __init__(self) -> None:
+        self.met = asyncio.Event()
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def shut(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def passed(self) -> None:
+        if not self._open.is_set():
+            self.met.set()
+        await self._open.wait()
+
+
 class House:
     """A store, a catalog and a hub, wired as the application wires them."""
 
@@ -142,6 +164,7 @@ class House:
         self.counters = Counters()
         self.positions = Positions(store.epoch)
         self.people: dict[str, Person] = {}
+        self.reloaded, self.read = Gate(), Gate()
         self.records = Records(
             store,
             self.catalog,
@@ -167,7 +190,7 @@ class House:
             counters=self.counters,
             authenticate=self.authenticate,
             reload=self.reload,
-            snapshot=self.records.snapshot,
+            snapshot=self.snapshot,
             spawn=spawn,
         )
         store.on_commit = self.hub.deliver
@@ -187,7 +210,14 @@ class House:
     async def reload(self, claims: Claims, account_id: str) -> Principal:
         if claims.user_id not in self.people:
             raise Unauthorized("The user is disabled.", code="user_disabled")
-        return self.people[claims.user_id].principal
+        principal = self.people[claims.user_id].principal
+        await self.reloaded.passed()
+        return principal
+
+    async def snapshot(self, principal: Principal, request: SubscribeRequest, sort: str, most: int) -> Snapshot:
+        found = await self.records.snapshot(principal, request, sort, most)
+        await self.read.passed()
+        return found
 
     async def account(self, slug: str) -> str:
         return await rows.account(self.store, slug)
