@@ -294,6 +294,8 @@ def test_every_command_explains_itself(command: Command) -> None:
         "doctor",
         "backup",
         "tail",
+        "collections",
+        "records",
     }
     for name in commands:
         assert f" {name} " in command(name, "--help").stdout
