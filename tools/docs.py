@@ -39,6 +39,7 @@ STORE_NUMBERS = {
     "log_rows": "Changes that the logs of all accounts hold.",
     "log_bytes": "What they take, roughly, in bytes.",
     "pruned_rows": "Changes deleted from the logs since the start.",
+    "log_sweeps": "Looks for changes that are to be deleted, since the start.",
     "oldest_change_seconds": "Age of the oldest change in any log, at the last look; 0 when there is none.",
     "lists_waiting": "List queries that wait for a thread.",
 }

@@ -64,8 +64,11 @@ async def pruned_to(store: SQLiteStore, floor: int, account_id: str = SYSTEM) ->
 
 
 async def swept(store: SQLiteStore) -> None:
-    """Wait until at least one whole sweep went by."""
-    await asyncio.sleep(SWEEP_S * 10)
+    """Wait until a whole sweep went by that began from now on."""
+    wanted = store.stats()["log_sweeps"] + 2
+    async with asyncio.timeout(20):
+        while store.stats()["log_sweeps"] < wanted:  # noqa: ASYNC110 - the writer thread tells nobody
+            await asyncio.sleep(SWEEP_S)
 
 
 async def write_many(

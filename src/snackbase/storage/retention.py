@@ -59,6 +59,7 @@ class Pruner:
 
     Attributes:
         rows, size: what all logs hold, in rows and bytes. pruned: rows deleted since the start.
+        sweeps: how often all accounts were looked at.
         oldest_us: when the oldest row was written, at the last sweep; 0 = there is none.
     """
 
@@ -71,7 +72,7 @@ class Pruner:
         self._next_sweep = monotonic()
         self._next_piece = 0.0
         self._piece = CHUNK_ROWS
-        self.rows = self.size = self.pruned = self.oldest_us = 0
+        self.rows = self.size = self.pruned = self.oldest_us = self.sweeps = 0
 
     def patience(self) -> float:
         """How long the writer may sleep before there is something to do here."""
@@ -143,6 +144,7 @@ class Pruner:
             return
         self._after = None
         self._next_sweep = monotonic() + self._keep.sweep_s
+        self.sweeps += 1
         self.rows, self.size = rows, size
         self.oldest_us = next((int(us) for (us,) in _rows(cursor, OLDEST_CHANGE, ())), 0)
         self._largest(cursor)

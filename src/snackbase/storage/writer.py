@@ -137,6 +137,7 @@ class Writer:
             "log_rows": self._pruner.rows,
             "log_bytes": self._pruner.size,
             "pruned_rows": self._pruner.pruned,
+            "log_sweeps": self._pruner.sweeps,
             "oldest_change_seconds": self._oldest_s(),
         }
 
