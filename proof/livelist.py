@@ -140,6 +140,20 @@ class LiveList:
         if self.state is not State.REFUSED:
             self.state = State.NEW
 
+    def filled(self, records: Mapping[str, bytes], *, since: str, until: str) -> None:
+        """The set was read page by page, between two positions: what happened in between is told again."""
+        for record in records.values():
+            self._own(record)
+        self.records = dict(records)
+        self.counts["lists read"] += 1
+        self._repeats_until = place(until)
+        self.goes_on(since)
+
+    def goes_on(self, since: str) -> None:
+        """What comes next is asked for from here (polling)."""
+        self.note(f"-- from {since}")
+        self.state, self.cursor, self._last = State.LIVE, since, place(since)
+
     def repeats(self) -> None:
         """The next replay begins before what was seen last (an event stream's last `id:` was earlier)."""
         self._repeats_until = max(self._repeats_until, self._last)

@@ -19,6 +19,7 @@ from proof.faults import FaultProxy
 from proof.javascript import STATIC, ScriptHolder, Spec, in_chromium, in_node
 from proof.livelist import Difference, LiveList, State
 from proof.people import Login, Person
+from proof.polling import PollingClient
 from proof.schedule import Schedule
 from proof.world import ACCOUNTS, COLLECTIONS, FILTERS, World
 from proof.writers import Gate, Writer
@@ -36,7 +37,7 @@ class Plan:
 
     Attributes:
         seconds: how long, at least. round_s: trouble between two checkpoints.
-        sockets, streams: how many Python clients of each kind, for each account.
+        sockets, streams, pollers: how many Python clients of each kind, for each account.
         writes_per_s: of all writers together, roughly.
         token_s: lifetime of access tokens.
     """
@@ -46,6 +47,7 @@ class Plan:
     round_s: float = 10.0
     sockets: int = 4
     streams: int = 3
+    pollers: int = 1
     writers: int = 3
     writes_per_s: float = 40.0
     token_s: float = 20.0
@@ -198,7 +200,8 @@ class Run:
         plan = self.plan
         for slug in ACCOUNTS:
             people = self._world.people[slug]
-            for kind, count in ((SocketClient, plan.sockets), (StreamClient, plan.streams)):
+            kinds = ((SocketClient, plan.sockets), (StreamClient, plan.streams), (PollingClient, plan.pollers))
+            for kind, count in kinds:
                 for number in range(count):
                     person = people[number % len(people)]
                     name = f"{kind.kind}{number}-{person.name}"
