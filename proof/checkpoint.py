@@ -8,8 +8,9 @@ from typing import Protocol
 
 import msgspec
 
-from proof.livelist import Difference
+from proof.livelist import EVERY, Difference
 from proof.people import Login
+from proof.world import COLLECTIONS
 
 PATIENCE_S = 40.0
 Question = tuple[str, str, str, str]
@@ -139,8 +140,17 @@ async def _fetch(one: Held, truths: dict[Question, Answer]) -> None:
     question = _question(one)
     if question not in truths:
         asked = {key: value for key, value in (("filter", one.filter), ("fields", one.fields)) if value}
-        status, records, _ = await one.login.list(one.collection, asked)
-        truths[question] = (status, records)
+        truths[question] = await _listed(one, asked)
+
+
+async def _listed(one: Held, asked: Mapping[str, str]) -> Answer:
+    if one.collection != EVERY:
+        found = await one.login.list(one.collection, asked)
+        return found.status, found.records
+    every: dict[str, bytes] = {}
+    for collection in COLLECTIONS:
+        every |= (await one.login.list(collection, asked)).records
+    return 200, every
 
 
 def _difference(one: Held, truths: Mapping[Question, Answer]) -> str | None:

@@ -18,12 +18,12 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from proof.livelist import Difference, LiveList, Message, State
+from proof.livelist import EVERY, Difference, LiveList, Message, State
 from proof.people import API, Login, Unanswered
+from proof.world import COLLECTIONS
 
 SILENCE_S = 5.0
 """A connection without even a heartbeat for so long is given up; heartbeats come much more often in the proof."""
-REFUSED_AGAIN_S = 0.5
 STREAM = f"{API}/realtime/subscribe"
 DROPS = (OSError, WebSocketException, httpx.TransportError, TimeoutError, EOFError, Unanswered)
 
@@ -161,6 +161,9 @@ class SocketClient(Client):
 
     async def _ask(self, socket: ClientConnection, lists: Sequence[LiveList]) -> None:
         """Subscribe: those that resume in one message, merged by the server; the others one by one."""
+        for one in lists:
+            if one.collection == EVERY and one.cursor is None:
+                await self._fill(one)
         resuming = [one for one in lists if one.cursor is not None]
         filling = [one for one in lists if one.cursor is None]
         requests: list[dict[str, Any]] = [one.request() for one in filling]
@@ -170,6 +173,18 @@ class SocketClient(Client):
             one.asked()
         for request in requests:
             await socket.send(json.dumps({"action": "subscribe", **request}))
+
+    async def _fill(self, one: LiveList) -> None:
+        """`*` has no snapshot: every list is read, and what happened since before the first is told again."""
+        since = await self._here()
+        records: dict[str, bytes] = {}
+        for collection in COLLECTIONS:
+            records |= (await self.login.list(collection, {})).records
+        one.filled(records, since=since, until=await self._here())
+
+    async def _here(self) -> str:
+        answer = await self.login.once("GET", "/realtime/changes", params={"collection": EVERY})
+        return str(answer.json()["position"])
 
     async def _renew(self, socket: ClientConnection) -> None:
         """A fresh token in place, now and then."""
@@ -185,6 +200,7 @@ class StreamClient(Client):
     """An event stream over plain HTTP. It resumes by Last-Event-ID like a browser, and begins anew after a `resync`."""
 
     kind = "sse"
+    refused_again_s = 0.5
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
@@ -253,7 +269,7 @@ class StreamClient(Client):
                 one.take(Message(refusal))
         elif answer.status_code not in (401, 429):
             raise Difference(f"{self.name}: the stream was answered {answer.status_code} {body[:300]!r}")
-        self.away_until = time.monotonic() + REFUSED_AGAIN_S
+        self.away_until = time.monotonic() + self.refused_again_s
 
 
 def _first(one: LiveList) -> dict[str, Any]:

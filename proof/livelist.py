@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+EVERY = "*"
 KEPT = 80
 """Messages that are kept to be shown with a difference."""
 REFUSALS = ("forbidden", "collection_deleted", "collection_not_found", "invalid_filter", "invalid_fields")
@@ -146,7 +147,8 @@ class LiveList:
             self._own(record)
         self.records = dict(records)
         self.counts["lists read"] += 1
-        self._repeats_until = place(until)
+        self._repeats_until = self.since = place(until)
+        self.told = None if self.told is None else []
         self.goes_on(since)
 
     def goes_on(self, since: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -107,7 +108,7 @@ class Login:
             body = {"account": person.account, "email": person.email, "password": person.password}
             answer = await desk.until_answered("POST", "/auth/login", json=body)
         if answer is None or answer.status_code != 200:
-            raise AssertionError(f"{person.name} cannot log in: {answer and answer.text}")
+            raise Unanswered(f"{person.name} cannot log in: {answer and answer.text}")
         told = _bodies.decode(answer.content)
         self._token, self._refresh, self.lifetime_s = told["token"], told["refresh_token"], told["expires_in"]
         self._until = time.monotonic() + self.lifetime_s
@@ -136,20 +137,29 @@ class Login:
 
     async def list(
         self, collection: str, query: Mapping[str, str], *, headers: Mapping[str, str] | None = None
-    ) -> tuple[int, dict[str, bytes], str]:
-        """A whole list, page by page: status, records by id as the server's bytes, and the first page's position."""
-        records: dict[str, bytes] = {}
-        position = ""
+    ) -> "Listed":
+        """A whole list, by keyset pages: they miss no record that stays."""
+        found = Listed(200)
+        asked = {"sort": "id", "limit": "100", "total": "false", **query}
         while True:
-            asked = {"sort": "id", "limit": "100", "skip": str(len(records)), "total": "false", **query}
-            answer = await self.until_answered(
-                "GET", f"/records/{collection}", params=asked, headers=dict(headers or {})
-            )
+            path = f"/records/{collection}"
+            answer = await self.until_answered("GET", path, params=asked, headers=dict(headers or {}))
             if answer.status_code != 200:
-                return answer.status_code, {}, ""
+                return Listed(answer.status_code)
             body = _raw_items.decode(answer.content)
             items = [bytes(raw) for raw in _raws.decode(body["items"])]
-            position = position or _bodies.decode(body["position"])
-            records.update({str(_bodies.decode(_raw_items.decode(item)["id"])): item for item in items})
-            if len(items) < 100:
-                return 200, records, position
+            found.records.update({str(_bodies.decode(_raw_items.decode(item)["id"])): item for item in items})
+            found.positions.append(str(_bodies.decode(body["position"])))
+            following = _bodies.decode(body["next_cursor"])
+            if following is None:
+                return found
+            asked["cursor"] = following
+
+
+@dataclass
+class Listed:
+    """What a list answered: the status, the records by id as the server's bytes, and the position of each page."""
+
+    status: int
+    records: dict[str, bytes] = field(default_factory=dict)
+    positions: list[str] = field(default_factory=list)

@@ -11,7 +11,6 @@ from proof.clients import SILENCE_S, Client
 from proof.livelist import Difference, LiveList, Message, State, id_of
 from proof.people import API
 
-PAUSE_S = 0.3
 PAGE = "100"
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
@@ -22,6 +21,7 @@ class PollingClient(Client):
     """Lists by `GET`, kept current by `GET`."""
 
     kind = "polling"
+    pause_s = 0.3
 
     async def _connect(self) -> None:
         token = await self._token()
@@ -30,7 +30,7 @@ class PollingClient(Client):
             while True:
                 for one in self.lists:
                     await self._look(client, one)
-                await asyncio.sleep(PAUSE_S * (0.5 + self.chance.random()))
+                await asyncio.sleep(self.pause_s * (0.5 + self.chance.random()))
 
     async def _look(self, client: httpx.AsyncClient, one: LiveList) -> None:
         if one.state is State.REFUSED and self.chance.random() < 0.7:

@@ -17,7 +17,7 @@ from proof.checkpoint import Comparison, Held, Holder, compare
 from proof.clients import Client, SocketClient, StreamClient
 from proof.faults import FaultProxy
 from proof.javascript import STATIC, ScriptHolder, Spec, in_chromium, in_node
-from proof.livelist import Difference, LiveList, State
+from proof.livelist import EVERY, Difference, LiveList, State
 from proof.people import Login, Person
 from proof.polling import PollingClient
 from proof.schedule import Schedule
@@ -184,7 +184,7 @@ class Run:
         compared = 0
         for slug in ACCOUNTS:
             for collection in COLLECTIONS:
-                records, _ = await self._world.everything(slug, collection)
+                records = await self._world.everything(slug, collection)
                 truth = {one: msgspec.json.decode(record) for one, record in records.items()}
                 for writer in self._writers:
                     if writer.login.person.account == slug:
@@ -205,7 +205,10 @@ class Run:
                 for number in range(count):
                     person = people[number % len(people)]
                     name = f"{kind.kind}{number}-{person.name}"
-                    client = kind(name, Login(person), self._lists(person), base=base, chance=self._fork())
+                    lists = self._lists(person)
+                    if kind is SocketClient and number % 2:
+                        lists.append(LiveList("every", EVERY, account_id=person.account_id))
+                    client = kind(name, Login(person), lists, base=base, chance=self._fork())
                     self._clients.append(client)
                     self._holders.append(PythonHolder(client))
             pause_s = plan.writers * len(ACCOUNTS) / plan.writes_per_s

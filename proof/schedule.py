@@ -64,6 +64,7 @@ class Schedule:
             ("role", 3, lambda: world.change_role(chance)),
             ("schema", 3, lambda: world.change_schema(chance)),
             ("logins", 2, lambda: world.end_logins(chance)),
+            ("disable", 2, lambda: world.disable(chance)),
         ]
 
     async def run(self, seconds: float) -> None:

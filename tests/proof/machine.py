@@ -21,6 +21,7 @@ from proof.checkpoint import compare
 from proof.clients import Client, SocketClient, StreamClient
 from proof.livelist import LiveList, State, place
 from proof.people import Desk, Login, Person, Unanswered
+from proof.polling import PollingClient
 from proof.run import PythonHolder
 from tests.proof.oracle import FILTERS, RULES, History, Reader
 from tests.support.server import ServerProcess, Setting
@@ -226,14 +227,14 @@ class Machine(RuleBasedStateMachine):
         await self._note(person.account, ids, place(answer.headers["x-snackbase-position"]))
 
     async def _note(self, account: str, ids: Sequence[str], at: int) -> None:
-        _, truth, _ = await self.stage.root.list(COLLECTION, {}, headers={"x-account-id": account})
-        self.histories[account].commit(at, {one: truth.get(one) for one in ids})
+        found = await self.stage.root.list(COLLECTION, {}, headers={"x-account-id": account})
+        self.histories[account].commit(at, {one: found.records.get(one) for one in ids})
 
     # Clients ---------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.clients) < MOST_CLIENTS)
     @rule(
-        transport=st.sampled_from((SocketClient, StreamClient)),
+        transport=st.sampled_from((SocketClient, StreamClient, PollingClient)),
         who=indexes,
         far=st.sampled_from((False, False, False, True)),
         filters=st.lists(st.sampled_from(list(FILTERS)), min_size=1, max_size=3, unique=True),
@@ -252,6 +253,10 @@ class Machine(RuleBasedStateMachine):
         base = self.stage.server.base_url.removeprefix("http://")
         name = f"{transport.kind}{len(self.clients)}-{person.name}"
         client = transport(name, Login(person), lists, base=base, chance=self.chance)
+        if isinstance(client, PollingClient):
+            client.pause_s = 0.03
+        elif isinstance(client, StreamClient):
+            client.refused_again_s = 0.05
         self.clients.append(client)
         self.runs.append(asyncio.create_task(client.run()))
         await asyncio.sleep(0)
@@ -271,10 +276,15 @@ class Machine(RuleBasedStateMachine):
         client.awake()
 
     @precondition(lambda self: len(self.clients) > len(self.away))
-    @rule(which=indexes)
-    def drop_and_resume(self, which: int) -> None:
+    @rule(which=indexes, who=indexes, records=st.lists(facts, max_size=3))
+    def drop_and_resume(self, which: int, who: int, records: list[dict[str, Any]]) -> None:
+        """What is written meanwhile, to either account, is what it comes back for."""
         client = self._one([one for one in self.clients if one not in self.away], which)
-        self.stage.do(self._drop(client, 0))
+        self.stage.do(self._drop(client, FOREVER_S))
+        people = self.people[client.login.person.account]
+        for record in records:
+            self.stage.do(self._create(self._one(people, who), [record]))
+        client.awake()
 
     async def _drop(self, client: Client, away_s: float) -> None:
         client.drop(away_s)
@@ -325,7 +335,8 @@ class Machine(RuleBasedStateMachine):
         answer = None
         with suppress(Unanswered):
             answer = await writing
-        _, truth, position = await self.stage.root.list(COLLECTION, {}, headers={"x-account-id": self.near})
+        found = await self.stage.root.list(COLLECTION, {}, headers={"x-account-id": self.near})
+        truth, position = found.records, found.positions[-1]
         assert answer is None or body["id"] in truth, "an acknowledged write is missing after a kill"
         if body["id"] in truth:
             self.histories[self.near].commit(place(position), {body["id"]: truth[body["id"]]})
