@@ -20,7 +20,7 @@ from tests.proof.machine import Machine, Stage
 pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("PROOF_SECONDS", "0"))
-EXAMPLES, STEPS = 15, 25
+EXAMPLES, STEPS = 10, 25
 QUICK = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
