@@ -198,7 +198,10 @@ class Store(Protocol):
     """Called on the loop, after COMMIT, in log order. Must not block or raise."""
     on_schema: Callable[[int, tuple[Collection, ...]], None]
     """Called on the loop with the new global version and every definition after a schema or rules change
-    committed, in commit order with `on_commit`."""
+    committed, in commit order with `on_commit`; also for those of other nodes, as soon as this one hears of them."""
+    on_hint: Callable[[Mapping[str, int]], None]
+    """Called on the loop with account id -> newest number of what another node committed. A hint: it may come late,
+    twice or never, and the log is the truth. Must not block or raise. SQLite never calls it."""
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
