@@ -1,4 +1,4 @@
-/* What the compiled programs of the benchmark share: the clock, sockets on loopback, percentiles. */
+/* What the compiled programs of the benchmark share: the clock, sockets on loopback, events, percentiles. */
 #ifndef BENCH_COMMON_H
 #define BENCH_COMMON_H
 
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,6 +36,32 @@ static inline void *grown(void *memory, size_t bytes) {
     return found;
 }
 
+/* As many open files as the system allows without asking. */
+static inline void many_files(void) {
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files)) fail("getrlimit");
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
+/* A connection to loopback is on its way; `source` N: from 127.0.0.N, since one address has some 28,000 ports. Gives -1
+ * when it was refused at once. */
+static inline int dialling(int port, int source) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
+    struct sockaddr_in where = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    struct sockaddr_in from = {.sin_family = AF_INET};
+    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + (uint32_t)source);
+    if (fd < 0) fail("socket");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    /* The port is chosen when the other end is known: it need be free for this pair only (ip(7)). */
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+    if (source > 1 && bind(fd, (struct sockaddr *)&from, sizeof from) < 0) fail("bind");
+    if (connect(fd, (struct sockaddr *)&where, sizeof where) == 0 || errno == EINPROGRESS) return fd;
+    close(fd);
+    return -1;
+}
+
 static inline int dial(int port) {
     int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
     struct sockaddr_in where = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
@@ -54,9 +81,40 @@ static inline void send_all(int fd, const char *bytes, size_t size) {
             usleep(200);
             continue;
         }
+        /* A peer that is gone shows when its end is read. */
+        if (sent < 0 && (errno == EPIPE || errno == ECONNRESET)) return;
         if (sent < 0) fail("send");
         bytes += sent, size -= (size_t)sent;
     }
+}
+
+enum { MOST_BYTES = 60000 };
+
+/* An event for servers that only pass bytes on: `bytes` letters of JSON, as large as what SnackBase sends. */
+static inline void event_text(char *text, uint32_t seqno, int writer, int64_t sent_us, int bytes) {
+    char head[200];
+    int used = snprintf(head, sizeof head, "{\"data\":{\"seqno\":%u,\"writer\":%d,\"sent_us\":%lld,\"body\":\"", seqno, writer,
+                        (long long)sent_us);
+    if (used + 3 > bytes || bytes >= MOST_BYTES) fail("BYTES is too small or too large");
+    memcpy(text, head, (size_t)used);
+    memset(text + used, 'x', (size_t)(bytes - used - 3));
+    memcpy(text + bytes - 3, "\"}}", 3);
+}
+
+/* The lines of a file, one token each. */
+static inline int lines_of(const char *path, char ***lines) {
+    FILE *file = fopen(path, "r");
+    char line[4096];
+    int count = 0;
+    if (!file) fail(path);
+    while (fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\r\n")] = 0;
+        if (count % 1024 == 0) *lines = grown(*lines, (size_t)(count + 1024) * sizeof **lines);
+        (*lines)[count++] = strdup(line);
+    }
+    fclose(file);
+    if (!count) fail(path);
+    return count;
 }
 
 static inline int ascending(const void *a, const void *b) {

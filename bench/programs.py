@@ -27,6 +27,8 @@ class Heard(msgspec.Struct, frozen=True):
         gaps, repeats: events that were skipped, and that came again or late, over all connections.
         others: messages that are neither events nor heartbeats. bytes: of the events' payloads.
         p50_us, p99_us, max_us: from the writer's send to the arrival here.
+        returned, refusals: since the last `rejoin`: connections that came back, and answers that sent one away again.
+        back_us: when the last of them had what it missed, on CLOCK_MONOTONIC.
     """
 
     connections: int
@@ -44,6 +46,9 @@ class Heard(msgspec.Struct, frozen=True):
     max_us: int
     first_us: int
     last_us: int
+    returned: int
+    refusals: int
+    back_us: int
     note: str
 
 
@@ -73,10 +78,10 @@ class Programs:
         if compiler is None:
             raise BenchError("The benchmark's clients are C programs: install gcc.")
         folder.mkdir(parents=True, exist_ok=True)
-        common = SOURCES / "common.h"
+        headers = max(header.stat().st_mtime for header in SOURCES.glob("*.h"))
         for name in NAMES:
             source, made = SOURCES / f"{name}.c", folder / name
-            newest = max(source.stat().st_mtime, common.stat().st_mtime)
+            newest = max(source.stat().st_mtime, headers)
             if not made.exists() or made.stat().st_mtime < newest:
                 flags = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror"]
                 # Others may compile or run the same at this moment.
@@ -84,9 +89,28 @@ class Programs:
                 subprocess.run([compiler, *flags, "-o", str(new), str(source)], check=True)
                 new.replace(made)
 
-    def load(self, kind: str, port: int, connections: int, *, collection: str, tokens: Path) -> "Subscribers":
-        """Subscribers of `kind`; they are connected once entered as a context."""
+    def load(
+        self,
+        kind: str,
+        port: int,
+        connections: int,
+        *,
+        collection: str,
+        tokens: Path,
+        sparse: bool = False,
+        addresses: int = 1,
+        at_once: int = 50,
+    ) -> "Subscribers":
+        """Subscribers of `kind`; they are connected once entered as a context.
+
+        Args:
+            tokens: a file with one token a line; each connection takes the next one, from the top again after the last.
+            sparse: each hears but a part of what is written: numbers have to rise, and may leave some out.
+            addresses: how many addresses they come from (127.0.0.1 and the following).
+            at_once: connections being made at any time.
+        """
         words = [kind, str(port), str(connections), collection, str(tokens)]
+        words += [f"sparse={sparse:d}", f"addresses={addresses}", f"at_once={at_once}"]
         return Subscribers([str(self._folder / "load"), *words], connections)
 
     def create(
@@ -94,7 +118,7 @@ class Programs:
         style: str,
         port: int,
         path: str,
-        token: str,
+        token: str | Path,
         *,
         clients: int = 1,
         seconds: float = 0,
@@ -103,9 +127,13 @@ class Programs:
         batch: int = 1,
         pad: int = 100,
     ) -> Created:
-        """Create records; returns when every request was answered. See create.c for the arguments."""
+        """Create records; returns when every request was answered. See create.c for the arguments.
+
+        Args:
+            token: or a file with one token a line, which the requests use in turn.
+        """
         numbers = [clients, seconds, count, rate, batch, pad]
-        words = [style, str(port), path, token, *map(str, numbers)]
+        words = [style, str(port), path, f"@{token}" if isinstance(token, Path) else token, *map(str, numbers)]
         done = subprocess.run([str(self._folder / "create"), *words], capture_output=True, timeout=180)
         if done.returncode:
             raise BenchError(f"create: {done.stderr.decode()}")
@@ -195,6 +223,14 @@ class Subscribers(Talking):
     def heard(self, events: int, *, within_s: float) -> Heard:
         """What was heard since the mark, once everybody heard `events`, or after `within_s`."""
         return self._ask(f"await {events} {within_s}", Heard)
+
+    def heard_in_all(self, events: int, *, within_s: float) -> Heard:
+        """What was heard since the mark, once `events` were heard by all together, or after `within_s`."""
+        return self._ask(f"total {events} {within_s}", Heard)
+
+    def rejoin(self, *, at_once: int, within_s: float) -> Heard:
+        """Have those come back whose connections are lost, each resuming where it was; a report when all have."""
+        return self._ask(f"rejoin {at_once} {within_s}", Heard)
 
 
 class Floor(Talking):

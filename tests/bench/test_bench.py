@@ -71,6 +71,18 @@ def test_an_event_that_comes_again_is_found(programs: Programs, floor: Floor, to
     assert (found.gaps, found.repeats) == (0, 2 * CONNECTIONS)
 
 
+def test_who_hears_but_a_part_needs_rising_numbers_only(programs: Programs, floor: Floor, tokens: Path) -> None:
+    crowd = programs.load("floor-ws", floor.port, 2, collection="posts", tokens=tokens, sparse=True, addresses=2)
+    with crowd as subscribers:
+        subscribers.mark()
+        floor.send(4, skipped=2)
+        assert subscribers.heard_in_all(8, within_s=10).gaps == 0
+        floor.send(1)
+        found = subscribers.heard_in_all(10, within_s=10)
+
+    assert (found.received, found.gaps, found.repeats) == (10, 0, 2)
+
+
 def test_a_client_that_is_refused_says_so(programs: Programs, tokens: Path) -> None:
     with pytest.raises(BenchError, match="connect"), programs.load("floor-ws", 1, 1, collection="posts", tokens=tokens):
         pass
