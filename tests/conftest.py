@@ -12,6 +12,7 @@ from tests.support import browser as browser_support
 from tests.support import missing
 from tests.support import nginx as nginx_support
 from tests.support import node as node_support
+from tests.support import postgres as postgres_support
 from tests.support.server import ServerProcess
 
 # A shared machine is slow at times: that is no fault of the code under test, so no example has a time limit.
@@ -93,6 +94,46 @@ async def make_server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIt
     for one in own:
         if one.returncode is None:
             await one.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> postgres_support.Cluster:
+    """The session's PostgreSQL, shared by all test processes: only to make databases in, never to be stopped."""
+    return postgres_support.shared()
+
+
+@pytest.fixture
+def postgres_url(postgres: postgres_support.Cluster) -> Iterator[str]:
+    """The URL of an empty database of this test's own."""
+    name = postgres.create()
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
+@pytest.fixture
+def make_cluster() -> Iterator[Callable[..., postgres_support.Cluster]]:
+    """Starts PostgreSQL servers of the test's own, to be stopped, killed and promoted."""
+    made: list[postgres_support.Cluster] = []
+
+    def make(**arguments: object) -> postgres_support.Cluster:
+        cluster = postgres_support.Cluster(**arguments)  # type: ignore[arg-type]  # its own signature checks them
+        made.append(cluster)
+        cluster.start()
+        return cluster
+
+    yield make
+    for cluster in made:
+        cluster.remove()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        postgres_support.announce()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        postgres_support.finish()
 
 
 @pytest.hookimpl(wrapper=True)
