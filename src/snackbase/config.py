@@ -82,6 +82,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention_sweep_seconds: Annotated[
         float, _s("Time between two looks for what is to leave the change log.", ge=0.05, unit="seconds")
     ] = 5
+    upgrade_backups: Annotated[
+        int, _s("Copies of the database from before upgrades that are kept in backups/; 0: none is made.", ge=0, le=100)
+    ] = 3
     query_timeout_seconds: Annotated[float, _s("Deadline of one list query.", ge=0.05, unit="seconds")] = 5
     password_hash_threads: Annotated[int, _s("Password hashes computed at once.", ge=1, le=64)] = 2
     password_hash_queue: Annotated[int, _s("Password hashes that may wait; above: 503.", ge=1)] = 64

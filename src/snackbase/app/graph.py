@@ -122,6 +122,7 @@ async def open_core(settings: Settings) -> Core:
             keep=settings.retention_keep,
             sweep_s=settings.retention_sweep_seconds,
         ),
+        upgrade_backups=settings.upgrade_backups,
     )
     await store.open()
     return Core(settings, store, secret)

@@ -6,14 +6,18 @@ Each check answers with one line: what was looked at, whether it is right, and w
 import os
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 import msgspec
 
 from snackbase.config import ConfigError, Settings
 from snackbase.origins import Origins
+from snackbase.storage.connection import BUSY_WRITER_MS
+from snackbase.storage.schema import MIGRATIONS, stored_version
+from snackbase.storage.upgrade import FOLDER
 
 FIXED_IN = (3, 51, 3)
 """The first SQLite release without the WAL-reset bug (3.7.0 to 3.51.2), which can corrupt a database."""
@@ -86,13 +90,31 @@ def _database(settings: Settings) -> Iterator[Finding]:
         return
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(BUSY_WRITER_MS)
         faults = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+        sound = faults == ["ok"]
+        damage = f"{path} is damaged: {'; '.join(faults)}; restore a backup"
+        yield Finding("database", sound, str(path) if sound else damage)
+        if sound:
+            yield _schema(connection)
         connection.close()
     except apsw.Error as error:
         yield Finding("database", False, f"{path}: {error}")
-        return
-    sound = faults == ["ok"]
-    yield Finding("database", sound, str(path) if sound else f"{path} is damaged: {'; '.join(faults)}")
+
+
+def _schema(connection: apsw.Connection) -> Finding:
+    def run(sql: str, args: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return connection.execute(sql, tuple(args)).fetchall()
+
+    try:
+        at = stored_version(run)
+    except ConfigError as error:
+        return Finding("schema", False, str(error))
+    newest = len(MIGRATIONS)
+    if 0 < at < newest:
+        text = f"version {at}; the next start copies the database into {FOLDER}/ and brings it to version {newest}"
+        return Finding("schema", None, text)
+    return Finding("schema", True, f"version {newest}")
 
 
 def _port(settings: Settings) -> Finding:

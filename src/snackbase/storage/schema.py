@@ -111,11 +111,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_BASE, _LOG_SIZES, _IDEMPOTENCY, _MEM
 """MIGRATIONS[n - 1] takes a folder from schema version n - 1 to n. Released ones are never changed."""
 
 
-def migrate(run: Run, *, now: str) -> bool:
-    """Bring the system tables to this program's version, inside the caller's transaction; True: made from nothing.
-
-    Args:
-        now: RFC 3339 time for what is created.
+def stored_version(run: Run) -> int:
+    """The schema version of a database; 0: there is nothing in it.
 
     Raises:
         ConfigError: the file belongs to a newer program, or is a database of something else.
@@ -133,8 +130,22 @@ def migrate(run: Run, *, now: str) -> bool:
     if at > newest:
         raise ConfigError(
             f"The data folder was written by a newer SnackBase (its schema version is {at}, this program knows up to "
-            f"{newest}). Install the newer program, or restore a backup made before the upgrade."
+            f"{newest}). Install the newer program, or restore a backup made before the upgrade (see backups/ in the "
+            "data folder)."
         )
+    return at
+
+
+def migrate(run: Run, *, now: str) -> bool:
+    """Bring the system tables to this program's version, inside the caller's transaction; True: made from nothing.
+
+    Args:
+        now: RFC 3339 time for what is created.
+
+    Raises:
+        ConfigError: as `stored_version`.
+    """
+    at, newest = stored_version(run), len(MIGRATIONS)
     for statements in MIGRATIONS[at:]:
         for sql in statements:
             count = sql.count(":now")

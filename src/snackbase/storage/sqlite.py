@@ -36,6 +36,7 @@ from snackbase.storage.statements import (
     RIGHTS_CHANGED,
     Tables,
 )
+from snackbase.storage.upgrade import Upgrade
 from snackbase.storage.waiting import Waiting
 from snackbase.storage.writer import Writer
 
@@ -56,7 +57,7 @@ class SQLiteStore:
         synchronous: OFF | NORMAL | FULL | EXTRA; below FULL a power cut may lose acknowledged writes.
         queue_length, queue_bytes, queue_account_length: how much may wait for the writer, in all and of one account.
         query_timeout_s: deadline of one list. list_threads: lists that run at once.
-        retention: what is kept of the change log.
+        retention: what is kept of the change log. upgrade_backups: how many copies from before upgrades are kept.
         now_us: the wall clock, microseconds since the epoch.
     """
 
@@ -73,6 +74,7 @@ class SQLiteStore:
         query_timeout_s: float = 5.0,
         list_threads: int = 3,
         retention: Retention | None = None,
+        upgrade_backups: int = 3,
         now_us: Callable[[], int] = wall_clock_us,
     ) -> None:
         self._path = path
@@ -90,6 +92,7 @@ class SQLiteStore:
             path,
             synchronous=synchronous,
             waiting=waiting,
+            upgrade=Upgrade(path, kept=upgrade_backups),
             history=self._history,
             pruner=Pruner(retention or Retention(), now_us),
             now_us=now_us,

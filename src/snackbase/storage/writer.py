@@ -29,10 +29,10 @@ from snackbase.storage.definitions import Definitions, read_collections
 from snackbase.storage.epoch import History
 from snackbase.storage.group import GroupLost, Item, fail, settle
 from snackbase.storage.retention import Pruner
-from snackbase.storage.schema import migrate
 from snackbase.storage.schemachange import carry_out
 from snackbase.storage.statements import Tables
 from snackbase.storage.transaction import Application, Work, prepare, refusal
+from snackbase.storage.upgrade import Upgrade
 from snackbase.storage.waiting import Waiting
 
 log = logging.getLogger("snackbase.storage")
@@ -46,6 +46,7 @@ class Writer:
     """Owns the read-write connection and its thread.
 
     Args:
+        upgrade: brings an older folder to this program's shape.
         history: the sidecar that tells whether positions go on. pruner: what goes from the log, and when.
         now_us: wall clock in microseconds. on_commit, on_schema: called on the loop after a commit, in commit order.
         on_damage: called on the loop when a damaged page was met.
@@ -57,6 +58,7 @@ class Writer:
         *,
         synchronous: str,
         waiting: Waiting[Item],
+        upgrade: Upgrade,
         history: History,
         pruner: Pruner,
         now_us: Callable[[], int],
@@ -67,6 +69,7 @@ class Writer:
         self._path = path
         self._synchronous = synchronous
         self._waiting = waiting
+        self._upgrade = upgrade
         self._history = history
         self._pruner = pruner
         self._now_us = now_us
@@ -176,14 +179,17 @@ class Writer:
         self._cursor = self._connection.cursor()
         self._cursor.execute("BEGIN IMMEDIATE")
         try:
-            created = migrate(self._run, now=rfc3339(self._now_us()))
+            created = self._upgrade.carry_out(self._run, now=rfc3339(self._now_us()))
             self._history.begin(self._run, new_epoch, created=created)
             self._application = Application(self._cursor, self._log, Definitions(*read_collections(self._cursor)))
+            self._cursor.execute("COMMIT")
         except BaseException:
-            self._cursor.execute("ROLLBACK")
+            if self._connection.in_transaction:
+                self._cursor.execute("ROLLBACK")
             self._connection.close()
+            self._upgrade.failed()
             raise
-        self._cursor.execute("COMMIT")
+        self._upgrade.done()
         enter_wal(self._connection)
         self._checkpoints.watch(self._connection)
 
