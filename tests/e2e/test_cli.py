@@ -294,6 +294,7 @@ def test_every_command_explains_itself(command: Command) -> None:
         "doctor",
         "backup",
         "tail",
+        "explain",
         "collections",
         "records",
     }

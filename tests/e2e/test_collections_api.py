@@ -299,6 +299,34 @@ async def test_a_rule_is_validated_without_being_stored(root: Member) -> None:
     await root.request("POST", "/rules/validate", json={"rule": "", "operation": "look"}, status=422)
 
 
+async def test_validation_shows_the_plan_of_a_rule_and_a_filter(root: Member) -> None:
+    owner = {"name": "owner", "type": "text"}
+    collection = await made(root, schema=[TITLE, owner], list_fields="title")
+
+    async def plan(**body: Any) -> dict[str, Any]:
+        asked = {"collection": collection["name"], **body}
+        answer = (await root.request("POST", "/rules/validate", json=asked)).json()
+        assert answer["valid"], answer
+        return dict(answer["plan"])
+
+    own = await plan(rule="title ~ 'x' && owner = @request.auth.id")
+    assert (own["events"]["cost"], own["events"]["index"]) == ("indexed", "owner = @request.auth.id")
+    assert [condition["cost"] for condition in own["conditions"]] == ["compare", "text"]
+    assert "INDEX" in own["lists"][0]
+    both = await plan(rule="", filter="title ~ 'x'")
+    assert (both["text"], both["events"]["cost"], both["events"]["budgeted"]) == ("title ~ 'x'", "judged", True)
+    mixed = "@has_role('admin') || owner = @request.auth.id"
+    assert (await plan(rule=mixed))["events"]["cost"] == "judged"
+    assert (await plan(rule=mixed, auth={"id": "u", "role": "user"}))["events"]["cost"] == "indexed"
+    assert (await plan(rule=mixed, auth={"id": "u", "role": "admin"}))["events"]["cost"] == "none"
+    assert (await plan(rule=None))["events"]["message"].startswith("Locked")
+    create = await plan(rule="@request.data.title = 'x'", operation="create")
+    assert (create["events"], create["lists"]) == (None, None)
+    body = {"collection": collection["name"], "rule": "title = 'x'", "filter": "title = 'x' && owner = 'x'"}
+    wrong = (await root.request("POST", "/rules/validate", json=body)).json()
+    assert (wrong["valid"], wrong["part"], wrong["position"], wrong["code"]) == (False, "filter", 15, "unknown_field")
+
+
 @pytest.mark.parametrize("reference", ["nosuch", "99999999-9999-4999-8999-999999999999", "%00", "x" * 3000])
 async def test_an_unknown_collection_is_404(root: Member, reference: str) -> None:
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/rules")):

@@ -1,10 +1,14 @@
 """Explain: an administrator learns why a change reached a client or did not, in the words of what stopped it."""
 
+import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.support import House, Member
+from tests.e2e.support import House, Member, remember
+from tests.e2e.test_cli import Command
 
 
 async def explained(admin: Member, status: int = 200, **asked: Any) -> dict[str, Any]:
@@ -75,6 +79,75 @@ async def test_a_change_is_named_by_its_position_as_well(house: House) -> None:
     body = await explained(admin, position=event["position"], user=admin.id)
     assert body["change"]["record_id"] == event["data"]["id"]
     assert reasons(body) == [(None, True, "delivered")]
+
+
+async def test_a_user_may_be_named_by_email_and_a_record_with_its_collection(house: House) -> None:
+    admin = await house.founder()
+    collection, other = await house.collection("title"), await house.collection("title")
+    socket = await house.socket(admin)
+    await socket.subscribe(collection)
+    made = await admin.create(collection, title="x")
+    await socket.next()
+    asked = {"record_id": made["id"], "user": admin.email}
+    assert reasons(await explained(admin, collection=collection, **asked)) == [(None, True, "delivered")]
+    assert (await explained(admin, 404, collection=other, **asked))["code"] == "change_not_found"
+    assert (await explained(admin, record_id=made["id"], user="nobody@example.com"))["summary"] == "not_connected"
+
+
+async def test_a_connection_that_ended_after_the_change_is_told_as_one_that_was_there(house: House) -> None:
+    admin = await house.founder()
+    user = await house.member(admin)
+    collection = await house.collection("title")
+    socket = await house.socket(user)
+    await socket.subscribe(collection)
+    made = await admin.create(collection, title="x")
+    await socket.next()
+    await user.request("POST", "/auth/logout", json={})
+    await socket.ended()
+    body = await explained(admin, record_id=made["id"], user=user.id)
+    assert body["summary"] == "ended_since: the connection was there, and ended afterwards with token_revoked"
+
+
+async def test_the_command_line_says_it_in_lines_or_as_the_server_does(house: House, tmp_path: Path) -> None:
+    admin = await house.founder()
+    user = await house.member(admin)
+    collection = await house.collection("title", list_rule="title != 'secret'", view_rule="", create_rule="")
+    socket = await house.socket(user)
+    await socket.subscribe(collection)
+    await socket.subscribe(collection, id="deletes", operations=["delete"])
+    made = await admin.create(collection, title="abc")
+    event = await socket.next()
+
+    async def run(*words: str, token: str = admin.token) -> tuple[int, str, str]:
+        arguments = ("explain", *words, "--url", house.server.base_url, "--token", "-")
+        done = await asyncio.to_thread(Command(tmp_path), *arguments, stdin=f"{remember(token)}\n")
+        return done.returncode, done.stdout, done.stderr
+
+    code, text, _ = await run(made["id"], "--user", user.email, "--collection", collection)
+    assert code == 0
+    lines = text.splitlines()
+    assert lines[0].endswith(f"create of {made['id']} in {collection}")
+    assert lines[1].startswith("connection ") and "(websocket, 0 bytes unsent)" in lines[1]
+    assert lines[2:] == [
+        f"  yes  {collection}: delivered. It was delivered as create.",
+        "  no   deletes: operation. It would be delivered as create, which the subscription did not ask for.",
+        "delivered",
+    ]
+    code, text, _ = await run("--position", event["position"], "--user", user.id, "--json")
+    assert (code, json.loads(text)["change"]["record_id"]) == (0, made["id"])
+    code, _, problem = await run(made["id"], "--user", user.id, token=user.token)
+    assert (code, problem) == (1, "snackbase: Only administrators may ask why somebody received something.\n")
+    root = await house.superadmin()
+    slug = admin.account["slug"]
+    code, text, _ = await run(made["id"], "--user", user.id, "--account", slug, token=root.token)
+    assert (code, text.splitlines()[-1]) == (0, "delivered")
+    assert (await run(made["id"]))[0] == (await run("--user", user.id))[0] == 2
+
+
+def test_a_server_that_does_not_answer_is_said_in_one_line(tmp_path: Path) -> None:
+    done = Command(tmp_path)("explain", "r", "--user", "u", "--token", "t", "--url", "http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("snackbase: http://127.0.0.1:1: ") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 A setting that cannot be used ends a command with one line and exit code 2, any other known fault with one line and 1.
 """
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 
 from snackbase.app import Core, database_file
 from snackbase.cli import doctor as checks
+from snackbase.cli import explain as why
 from snackbase.cli import serve as server
 from snackbase.cli import tail as stream
 from snackbase.cli.offline import OPERATOR, with_core
@@ -160,13 +162,7 @@ def backup(path: Path) -> None:
 @click.option("--json", "raw", is_flag=True, help="Every message as it comes, one JSON object a line.")
 def tail(collections: tuple[str, ...], url: str | None, given: str | None, since: str | None, raw: bool) -> None:
     """Show events as they come; without COLLECTIONS those of all that the token may list."""
-    if given == "-":
-        given = sys.stdin.readline().strip()
-    if not given:
-        raise click.UsageError("a token is needed: --token, SB_TOKEN, or --token - to read it from stdin")
-    if url is None:
-        settings = load(os.environ, dotenv=Path(".env"))
-        url = f"http://{settings.host}:{settings.port}"
+    token, url = _token(given), _server(url)
 
     def show(message: stream.Message) -> None:
         text = stream.shown(message, raw=raw)
@@ -174,9 +170,56 @@ def tail(collections: tuple[str, ...], url: str | None, given: str | None, since
             click.echo(text)
 
     try:
-        stream.follow(url, given, collections or ("*",), since=since, show=show)
+        stream.follow(url, token, collections or ("*",), since=since, show=show)
     except KeyboardInterrupt:
         sys.exit(0)
+
+
+@main.command()
+@click.argument("record", required=False)
+@click.option("--position", help="Instead of RECORD: the change after which a client stands at this position.")
+@click.option("--collection", help="The collection of RECORD.")
+@click.option("--user", help="Id or email of the user who should have got it.")
+@click.option("--connection", help="Id of the connection that should have got it.")
+@click.option("--account", help="For superadmins: the account, by slug or code.")
+@click.option("--url", help="The server; by default the one of the settings.")
+@click.option("--token", "given", envvar="SB_TOKEN", help="An administrator's token (or in SB_TOKEN); - reads stdin.")
+@click.option("--json", "raw", is_flag=True, help="The server's answer as it is.")
+def explain(
+    record: str | None,
+    url: str | None,
+    given: str | None,
+    account: str | None,
+    raw: bool,
+    **question: str | None,
+) -> None:
+    """Say why the last change of RECORD reached a user or connection, or did not.
+
+    Each subscription is named with what decided: its operations, its filter, the list rule, rights that are being
+    judged anew, a client that reads too slowly; or that nobody was connected, and how the last connection ended.
+    """
+    if (record is None) == (question["position"] is None):
+        raise click.UsageError("give either RECORD, the id of a record, or --position")
+    if question["user"] is None and question["connection"] is None:
+        raise click.UsageError("whose? give --user or --connection")
+    asked = {name: value for name, value in {"record_id": record, **question}.items() if value is not None}
+    answer = why.ask(_server(url), _token(given), asked, account=account)
+    click.echo(json.dumps(answer) if raw else "\n".join(why.told(answer)))
+
+
+def _token(given: str | None) -> str:
+    if given == "-":
+        given = sys.stdin.readline().strip()
+    if not given:
+        raise click.UsageError("a token is needed: --token, SB_TOKEN, or --token - to read it from stdin")
+    return given
+
+
+def _server(url: str | None) -> str:
+    if url is not None:
+        return url
+    settings = load(os.environ, dotenv=Path(".env"))
+    return f"http://{settings.host}:{settings.port}"
 
 
 main.add_command(collections)

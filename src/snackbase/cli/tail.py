@@ -68,7 +68,7 @@ def follow(
     position, retry_s = since, FIRST_RETRY_S
     while True:
         try:
-            with contextlib.closing(_connection(url)) as connection:
+            with contextlib.closing(connection_to(url)) as connection:
                 for message in messages(iter(_opened(connection, url, token, collections, position).readline, b"")):
                     retry_s = message.retry_s or retry_s
                     position = message.id or position
@@ -97,7 +97,8 @@ def shown(message: Message, *, raw: bool) -> str | None:
     return f"{moment} {kind}{change} {data}"
 
 
-def _connection(url: str) -> http.client.HTTPConnection:
+def connection_to(url: str) -> http.client.HTTPConnection:
+    """A connection to the server, opened by the first request."""
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     return kind(parts.hostname or "", parts.port, timeout=SILENCE_S)
@@ -114,14 +115,15 @@ def _opened(
     connection.request("GET", f"{path}?{query}", headers=headers)
     response = connection.getresponse()
     if response.status != 200:
-        reason = _reason(response)
+        reason = reason_of(response)
         if 400 <= response.status < 500 and response.status != 429:
             raise Refused(reason)
         raise http.client.HTTPException(reason)
     return response
 
 
-def _reason(response: http.client.HTTPResponse) -> str:
+def reason_of(response: http.client.HTTPResponse) -> str:
+    """What a refusal says."""
     body = response.read(65536)
     try:
         return str(json.loads(body)["message"])

@@ -29,6 +29,7 @@ SEARCHED = 2000
 
 WORDS = {
     "delivered": "It was delivered as {operation}.",
+    "not_yet": "It is committed and about to be judged; ask again.",
     "not_subscribed": "The connection has no subscription to this collection.",
     "subscribed_later": "The subscription began after this change.",
     "replaying": "The subscription is still being told what it missed; this change comes in its turn.",
@@ -42,10 +43,11 @@ WORDS = {
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection that is gone."""
+    """A connection that is gone. `seq`: the newest change of the account that it was shown."""
 
     account_id: str
     user_id: str
+    email: str | None
     connection_id: str
     transport: str
     code: str
@@ -89,6 +91,7 @@ class Explainer:
                 Ended(
                     account_id=connection.live.account_id,
                     user_id=connection.claims.user_id,
+                    email=_email(connection),
                     connection_id=connection.id,
                     transport=connection.wire.name,
                     code=word,
@@ -97,8 +100,13 @@ class Explainer:
                 )
             )
 
-    async def change(self, account_id: str, *, position: str | None, record_id: str | None) -> Change:
+    async def change(
+        self, account_id: str, *, position: str | None, record_id: str | None, collection: str | None = None
+    ) -> Change:
         """The change at a position, or a record's newest one.
+
+        Args:
+            collection: the record's, where it is known; None = any.
 
         Raises:
             BadRequest: neither or both are given, or the position is none. NotFound: it is not in the log.
@@ -108,16 +116,21 @@ class Explainer:
         if record_id is not None:
             head = await self._store.head(account_id)
             rows = await self._store.read_changes(account_id, max(0, head.seq - SEARCHED), SEARCHED)
-            rows = [row for row in rows if row.record_id == record_id and row.op is not Op.CONTROL]
+            rows = [row for row in rows if row.record_id == record_id and self._is_of(row, collection)]
         else:
             token = self._positions.parse(position or "")
             if token is None:
                 raise BadRequest("This is not a position.", code="invalid_position")
             rows = await self._store.read_changes(account_id, max(0, token.seq - 1), 1)
-            rows = [row for row in rows if row.seq == token.seq and row.op is not Op.CONTROL]
+            rows = [row for row in rows if row.seq == token.seq and self._is_of(row, collection)]
         if not rows:
             raise NotFound("There is no such change of a record in this account's log.", code="change_not_found")
         return rows[-1]
+
+    def _is_of(self, row: Change, collection: str | None) -> bool:
+        definition = self._catalog.by_id(row.collection_id)
+        named = collection is None or (definition is not None and definition.collection.name == collection)
+        return named and row.op is not Op.CONTROL
 
     def explain(
         self, change: Change, connections: Iterable[Connection], *, user_id: str | None, connection_id: str | None
@@ -126,15 +139,19 @@ class Explainer:
 
         Args:
             connections: everybody connected to this process who acts in the change's account.
+            user_id: an id or an email.
         """
         definition = self._catalog.by_id(change.collection_id)
         judged = Judged(change)
-        chosen = [one for one in connections if _is(one.identity.user_id, one.id, user_id, connection_id)]
+        chosen = [
+            one for one in connections if _is((one.identity.user_id, _email(one)), one.id, user_id, connection_id)
+        ]
         told = [self._at(connection, definition, judged) for connection in chosen]
         ended = [
             one
             for one in self._ended
-            if one.account_id == change.account_id and _is(one.user_id, one.connection_id, user_id, connection_id)
+            if one.account_id == change.account_id
+            and _is((one.user_id, one.email), one.connection_id, user_id, connection_id)
         ]
         return Explained(
             change={
@@ -159,6 +176,11 @@ class Explainer:
         if not answers:
             answers = [_answer(None, "not_subscribed" if definition is not None else "collection_deleted")]
         unsent = connection.link.buffered() if connection.link is not None else 0
+        if unsent:
+            slow = f" {unsent} bytes of this connection are not sent yet: its client or the network is slow."
+            answers = [
+                msgspec.structs.replace(one, message=one.message + slow) if one.delivered else one for one in answers
+            ]
         facts = {"id": connection.id, "transport": connection.wire.name, "unsent_bytes": unsent}
         return {**facts, "subscriptions": answers}
 
@@ -169,6 +191,8 @@ class Explainer:
             return _answer(subscription, "replaying")
         if subscription.membership is None:
             return _answer(subscription, "rights")
+        if connection.live is None or connection.live.at.seq < judged.change.seq:
+            return _answer(subscription, "not_yet")
         if judged.change.seq <= subscription.since_seq:
             return _answer(subscription, "subscribed_later")
         view = subscription.views.get(judged.change.collection_id)
@@ -197,8 +221,12 @@ class Explainer:
         return "rule_and_filter"
 
 
-def _is(user: str, connection: str, user_id: str | None, connection_id: str | None) -> bool:
-    return (user_id is None or user == user_id) and (connection_id is None or connection == connection_id)
+def _email(connection: Connection) -> str | None:
+    return connection.principal.email if connection.principal is not None else None
+
+
+def _is(user: tuple[str, str | None], connection: str, user_id: str | None, connection_id: str | None) -> bool:
+    return (user_id is None or user_id in user) and (connection_id is None or connection == connection_id)
 
 
 def _answer(subscription: Subscription | None, reason: str, verdict: Verdict | None = None) -> Answer:
@@ -219,5 +247,6 @@ def _summary(told: list[dict[str, Any]], ended: list[Ended], change: Change) -> 
         return "delivered"
     if answers:
         return str(answers[0].reason)
-    before = [one for one in ended if one.seq < change.seq]
-    return f"not_connected: the last connection ended with {before[-1].code}" if before else "not_connected"
+    if ended and ended[-1].seq >= change.seq:
+        return f"ended_since: the connection was there, and ended afterwards with {ended[-1].code}"
+    return f"not_connected: the last connection ended with {ended[-1].code}" if ended else "not_connected"

@@ -10,7 +10,7 @@ from snackbase.rules.bind import constant
 from snackbase.rules.check import check
 from snackbase.rules.moments import normal_date, normal_datetime
 from snackbase.rules.nodes import Auth, Kind, Rule
-from snackbase.rules.parts import Tie, bound, conjunction, conjuncts, tie
+from snackbase.rules.parts import Condition, Tie, bound, conditions, conjunction, conjuncts, tie
 from snackbase.rules.predicate import Predicate, predicate
 from snackbase.rules.sql import Dialect, to_sql
 from snackbase.rules.syntax import MAX_DEPTH, MAX_LIST, MAX_NODES, Expr, parse
@@ -24,6 +24,7 @@ __all__ = [
     "MAX_TEXT",
     "RESERVED_WORDS",
     "Auth",
+    "Condition",
     "Dialect",
     "Expr",
     "Kind",
@@ -33,6 +34,7 @@ __all__ = [
     "Tie",
     "bound",
     "check",
+    "conditions",
     "conjunction",
     "conjuncts",
     "constant",

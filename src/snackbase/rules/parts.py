@@ -7,6 +7,7 @@ On the path: subscribe time, before step 7.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import msgspec
 
@@ -15,17 +16,24 @@ from snackbase.rules.nodes import (
     All,
     Any,
     Auth,
+    Claim,
     Compare,
+    Const,
     FieldOf,
     InArray,
+    InGroups,
+    Like,
     Node,
     OneOf,
     Rule,
     Value,
     all_of,
     any_of,
+    leaves,
     one_of,
+    operands,
     rule_of,
+    text_of,
 )
 
 MOST_TIED = 256
@@ -40,6 +48,56 @@ class Tie(msgspec.Struct, frozen=True):
     field: str
     values: tuple[_Scalar, ...]
     elements: bool = False
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the conditions of which all must hold.
+
+    Attributes:
+        cost: what deciding it takes: nothing, the user's claims alone, or the record and its dearest kind of test.
+        field: the field by which records for which it can hold are found, if it is one.
+        varies: whether a part of it depends on the user alone, so that it may be decided for some users only.
+    """
+
+    text: str
+    cost: Literal["constant", "principal", "compare", "list", "array", "text"]
+    field: str | None = None
+    varies: bool = False
+
+
+def conditions(rule: Rule) -> list[Condition]:
+    """What a rule asks, condition by condition, in the order in which it is judged."""
+    return [_condition(part.node) for part in conjuncts(rule)]
+
+
+def _condition(part: Node) -> Condition:
+    found = list(leaves(part))
+    judged = [leaf for leaf in found if any(isinstance(operand, FieldOf) for operand in operands(leaf))]
+    text = text_of(part)
+    if not judged:
+        return Condition(text=text, cost="constant" if isinstance(part, Const) else "principal")
+    kinds = {type(leaf) for leaf in judged}
+    cost: Literal["compare", "list", "array", "text"] = "compare"
+    if Like in kinds:
+        cost = "text"
+    elif InArray in kinds:
+        cost = "array"
+    elif kinds & {OneOf, InGroups}:
+        cost = "list"
+    return Condition(text=text, cost=cost, field=_tied_field(part), varies=len(judged) < len(found))
+
+
+def _tied_field(part: Node) -> str | None:
+    """The field that a condition ties, also by a claim that is not known yet."""
+    match part:
+        case Compare(op="=", left=FieldOf(name=field), right=Claim()):
+            return field
+        case InGroups(left=FieldOf(name=field), negated=False):
+            return field
+        case InArray(left=Claim(), array=FieldOf(name=field), negated=False):
+            return field
+    found = _tie(part)
+    return found.field if found is not None else None
 
 
 def conjuncts(rule: Rule) -> list[Rule]:

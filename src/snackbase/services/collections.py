@@ -15,10 +15,11 @@ from snackbase.catalog import OPERATIONS, RULES_WITH_DATA, Catalog, Definition, 
 from snackbase.errors import Conflict, FieldError, Forbidden, NotFound, Unauthorized, Unavailable, ValidationFailed
 from snackbase.hooks import Hooks
 from snackbase.model import Collection, Principal
-from snackbase.rules import RESERVED_WORDS, Kind, RuleError, check, parse
+from snackbase.rules import RESERVED_WORDS, Auth, Kind, RuleError, check, conjunction, parse
 from snackbase.rules.tokens import tokenize
 from snackbase.services import values
 from snackbase.services.definitions import RIGHTS_KEYS, Revision
+from snackbase.services.plans import RulePlan, list_plan, plan_of
 from snackbase.services.records import Later
 from snackbase.services.trials import Trial, tried
 from snackbase.storage.base import SchemaChange, Store
@@ -43,12 +44,17 @@ class CollectionContext(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Validation(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a text is a rule; if not, why and at which character (from 0)."""
+    """Whether a text is a rule; if not, why and at which character (from 0) of `part`: the rule or the filter.
+
+    `plan`: what it costs, where the fields are known.
+    """
 
     valid: bool
     errors: tuple[str, ...] = ()
     position: int | None = None
     code: str | None = None
+    part: Literal["rule", "filter"] | None = None
+    plan: RulePlan | None = None
 
 
 class Collections:
@@ -160,7 +166,7 @@ class Collections:
                 return 0
             raise
 
-    def validate(
+    async def validate(
         self,
         principal: Principal,
         rule: str | None,
@@ -168,8 +174,14 @@ class Collections:
         operation: str = "list",
         collection: str | None = None,
         fields: Sequence[str] = (),
+        wanted: str = "",
+        auth: Auth | None = None,
     ) -> Validation:
         """Whether a text is a rule, over a collection's fields or, where only names are known, over any types.
+
+        Args:
+            wanted: a filter that a list or subscription adds to it.
+            auth: the user the plan is made for; None = as far as it is the same for all.
 
         Raises:
             ValidationFailed: an unknown operation. NotFound, Unauthorized, Forbidden.
@@ -178,16 +190,28 @@ class Collections:
         if operation not in OPERATIONS:
             message = f"operation is one of {', '.join(OPERATIONS)}."
             raise ValidationFailed(message, details=[FieldError(field="operation", message=message, code="invalid")])
-        kinds = self._definition(collection).kinds if collection else _any_kinds(fields)
+        definition = self._definition(collection) if collection else None
+        kinds = definition.kinds if definition else _any_kinds(fields)
+        readable = definition.list_fields if definition else None
+        part: Literal["rule", "filter"] = "rule"
         try:
-            expr = parse(rule or "")
-            check(expr, kinds, data=kinds if operation in RULES_WITH_DATA else None)
+            asked = check(parse(rule or ""), kinds, data=kinds if operation in RULES_WITH_DATA else None)
+            part = "filter"
+            filtered = check(parse(wanted), kinds, readable=readable)
         except RuleError as error:
             if collection or error.code != "type_mismatch":
-                return Validation(valid=False, errors=(str(error),), position=error.position, code=error.code)
+                code = "unknown_field" if error.code == "hidden_field" else error.code
+                return Validation(valid=False, errors=(str(error),), position=error.position, code=code, part=part)
             # Only names are known: the types may be right, but what stands behind was not looked at.
-            return _names_known(rule or "", kinds)
-        return Validation(valid=True)
+            found = _names_known(rule or "", kinds)
+            return found if not found.valid else _names_known(wanted, kinds)
+        listing = operation == "list"
+        both = (asked, filtered) if listing else (asked,)
+        plan = plan_of(None if rule is None else conjunction(both), auth, listing=listing)
+        if definition is not None and listing and rule is not None:
+            lists = await list_plan(self._store, definition, both, auth)
+            plan = msgspec.structs.replace(plan, lists=lists)
+        return Validation(valid=True, plan=plan)
 
     def trial(self, principal: Principal, rule: str, trial: Trial, *, collection: str | None = None) -> bool:
         """Whether a rule is true of a made-up case; over a collection's fields, or those of the case.

@@ -42,12 +42,16 @@ def tried(rule: str, trial: Trial, kinds: Mapping[str, Kind] | None) -> bool:
     """
     known = kinds or _kinds(trial.record)
     given = kinds or {**known, **_kinds(trial.data)}
-    auth = Auth(**{name: getattr(trial.auth, name) for name in TrialAuth.__struct_fields__})
     try:
-        return predicate(check(parse(rule), known, data=given), auth, trial.data)(trial.record)
+        return predicate(check(parse(rule), known, data=given), auth_of_case(trial.auth), trial.data)(trial.record)
     except RuleError as error:
         detail = FieldError(field="rule", message=str(error), code=error.code)
         raise ValidationFailed(str(error), details=[detail]) from None
+
+
+def auth_of_case(user: TrialAuth) -> Auth:
+    """A made-up user as rules see one."""
+    return Auth(**{name: getattr(user, name) for name in TrialAuth.__struct_fields__})
 
 
 def _kinds(values: Mapping[str, Any]) -> dict[str, Kind]:

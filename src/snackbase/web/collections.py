@@ -17,7 +17,7 @@ from snackbase.errors import BadRequest
 from snackbase.model import Collection
 from snackbase.services.collections import Collections, SortBy
 from snackbase.services.porting import Document, Porting, Strategy, rights_of
-from snackbase.services.trials import Trial
+from snackbase.services.trials import Trial, TrialAuth, auth_of_case
 from snackbase.web.http import Authenticate, json_response, read_json
 from snackbase.web.query import read_query, whole_number
 
@@ -30,12 +30,15 @@ class TypedField(msgspec.Struct):
 
 
 class RuleToValidate(msgspec.Struct):
-    """`collectionFields`: names (or fields with names) where there is no collection yet."""
+    """`collectionFields`: names (or fields with names) where there is no collection yet. `filter`: what a list or
+    subscription adds to a list rule; `auth`: the user whose plan is wanted."""
 
     rule: str | None
     operation: Literal["list", "view", "create", "update", "delete"] = "list"
     collection: str | None = None
     collection_fields: list[str | TypedField] = msgspec.field(default_factory=list, name="collectionFields")
+    filter: str = ""
+    auth: TrialAuth | None = None
 
 
 class RuleToTest(msgspec.Struct):
@@ -152,8 +155,14 @@ class CollectionRoutes:
         read_query(request)
         body = await read_json(request, RuleToValidate)
         names = [field if isinstance(field, str) else field.name for field in body.collection_fields]
-        found = self._collections.validate(
-            principal, body.rule, operation=body.operation, collection=body.collection, fields=names
+        found = await self._collections.validate(
+            principal,
+            body.rule,
+            operation=body.operation,
+            collection=body.collection,
+            fields=names,
+            wanted=body.filter,
+            auth=None if body.auth is None else auth_of_case(body.auth),
         )
         return json_response(found)
 

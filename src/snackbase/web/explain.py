@@ -17,6 +17,7 @@ from snackbase.web.http import Authenticate, json_response, read_json
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     position: str | None = None
     record_id: str | None = None
+    collection: str | None = None
     user: str | None = None
     connection: str | None = None
 
@@ -35,9 +36,11 @@ class ExplainRoutes:
             raise Forbidden("Only administrators may ask why somebody received something.")
         asked = await read_json(request, Question)
         if asked.user is None and asked.connection is None:
-            raise BadRequest("Name a `user` (id) or a `connection`.", code="invalid_message")
+            raise BadRequest("Name a `user` (id or email) or a `connection`.", code="invalid_message")
         explainer = self._hub.explainer
-        change = await explainer.change(principal.account_id, position=asked.position, record_id=asked.record_id)
+        change = await explainer.change(
+            principal.account_id, position=asked.position, record_id=asked.record_id, collection=asked.collection
+        )
         live = self._hub.feeds.get(principal.account_id)
         acting = [one for one in live.connections if isinstance(one, Connection) and one.live is live] if live else []
         return json_response(explainer.explain(change, acting, user_id=asked.user, connection_id=asked.connection))

@@ -138,7 +138,10 @@ OPERATIONS: Operations = {
     ("PUT", ONE + "/rules"): _UPDATE_RULES,
     ("PATCH", ONE + "/rules"): _UPDATE_RULES,
     ("POST", "/api/v1/rules/validate"): Operation(
-        summary="Whether a text is a rule, and where the mistake is", tag=TAG, body=RuleToValidate, answer=Validation
+        summary="Whether a text is a rule, where the mistake is, and what the rule costs",
+        tag=TAG,
+        body=RuleToValidate,
+        answer=Validation,
     ),
     ("POST", "/api/v1/rules/test"): Operation(
         summary="Whether a rule is true of a made-up case", tag=TAG, body=RuleToTest, answer=object_of({"result": FLAG})
