@@ -84,6 +84,7 @@ class World:
         code = code.replace("paste the token here", self.token).replace(
             "paste the refresh token here", self.refresh_token
         )
+        code = code.replace(".venv/bin/python", sys.executable)
         return code.replace(".venv/bin/snackbase", f"{sys.executable} -m snackbase")
 
 
@@ -203,7 +204,7 @@ def _environment(made: World) -> dict[str, str]:
         "SNACKBASE_DATABASE_URL": f"sqlite:///{made.server.folder}/snackbase.db",
         "SNACKBASE_PORT": str(made.server.port),
     }
-    return {**clean, **settings, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
+    return {**clean, **settings, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PYTHONUNBUFFERED": "1"}
 
 
 # JavaScript -----------------------------------------------------------------------------------------------------------

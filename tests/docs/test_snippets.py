@@ -9,8 +9,10 @@ from tests.conftest import MakeServer
 from tests.docs import pages, running
 from tests.docs.pages import Page, Snippet
 
-FROM_NOTHING = {"README.md", "docs/start/quickstart.md"}
+FROM_NOTHING = {"README.md", "docs/start/quickstart.md", "examples/chat/README.md"}
 """Pages whose bash session makes its own collections and accounts."""
+SETTINGS = {"examples/chat/README.md": {"SINGLE_TENANT_ACCOUNT": "chat"}}
+"""What a page says that its server is started with."""
 
 
 def _runnable(page: Page, language: str) -> list[Snippet]:
@@ -42,7 +44,7 @@ APPS = [one for one in PYTHON if one.wishes.get("as") == "app"]
 
 @pytest.mark.parametrize("page", BASH, ids=lambda page: page.name)
 async def test_the_commands_of_a_page_work_when_pasted_in_order(page: Page, make_server: MakeServer) -> None:
-    async with running.world(make_server) as made:
+    async with running.world(make_server, settings=SETTINGS.get(page.name, {})) as made:
         if page.name not in FROM_NOTHING:
             await made.prepare()
         await running.run_bash(made, _runnable(page, "bash"))

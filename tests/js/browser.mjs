@@ -1,7 +1,8 @@
 // Drives one page of a real Chromium for the Python tests: a JSON command a line in, JSON events a line out.
 //
 // argv[2] is a JSON object: executable, url, html (null: the URL is really fetched), headers.
-// Commands: {"id", "evaluate": text}, the body of an async function that runs in the page, and {"id", "goto": url}.
+// Commands: {"id", "evaluate": text}, the body of an async function that runs in the page; {"id", "goto": url}; and
+// {"id", "act": [name, ...arguments]}, a method of Playwright's page (fill, click, press, reload, waitForSelector).
 // Events: {"event": "ready" | "report" | "console" | "page_error" | "result" | "failed"}; in the page `report(value)` sends one.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -19,6 +20,12 @@ async function run(page, command) {
   try {
     if (command.goto !== undefined) {
       await page.goto(command.goto);
+      say({ event: "result", id: command.id, value: null });
+      return;
+    }
+    if (command.act !== undefined) {
+      const [name, ...values] = command.act;
+      await page[name](...values);
       say({ event: "result", id: command.id, value: null });
       return;
     }

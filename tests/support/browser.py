@@ -67,6 +67,13 @@ class Page:
         """Opens another URL in the same page."""
         await self._command({"goto": url}, timeout_s)
 
+    async def act(self, name: str, *values: Any, timeout_s: float = 40) -> None:
+        """What a user does, by a method of Playwright's page: `act("fill", "role=textbox[name='E-mail']", "a@b.c")`.
+
+        It waits until the element is there and can be used, up to 30 s. Raises PageFailed.
+        """
+        await self._command({"act": [name, *values]}, timeout_s)
+
     async def next_report(self, *, timeout_s: float = 30) -> Any:
         """The next value that the page reported and nobody read yet."""
         async with asyncio.timeout(timeout_s):

@@ -173,6 +173,10 @@ export interface Page<T> {
   skip: number;
   limit: number;
   position: string;
+  /** Given back as `cursor` and `cursor_before`; null at either end. */
+  next_cursor: string | null;
+  prev_cursor: string | null;
+  has_more: boolean;
 }
 
 export interface ListQuery {
@@ -182,6 +186,11 @@ export interface ListQuery {
   skip?: number;
   limit?: number;
   total?: boolean;
+  /** A page's `next_cursor`: the page after it. */
+  cursor?: string;
+  cursor_before?: string;
+  /** References to follow: `author,author.company`. */
+  expand?: string[] | string;
 }
 
 export interface WriteOptions {
