@@ -106,6 +106,22 @@ async def slow(request: Request) -> Response:
     return PlainTextResponse("done")
 
 
+GONE = asyncio.Event()
+
+
+async def waits(request: Request) -> Response:
+    """Ends when its client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    GONE.set()
+    return PlainTextResponse("nobody reads this")
+
+
+async def waited(request: Request) -> Response:
+    await GONE.wait()
+    return PlainTextResponse("gone")
+
+
 async def hello(request: Request) -> Response:
     body = await request.body()
     return PlainTextResponse(f"hello {len(body)}")
@@ -127,6 +143,8 @@ def main() -> None:
         Route("/stream", Stream(), methods=["GET"]),
         Route("/hello", hello, methods=["GET", "POST"]),
         Route("/slow", slow),
+        Route("/waits", waits),
+        Route("/waited", waited),
         Route("/lost", lost),
     ]
     sockets = listen(settings)

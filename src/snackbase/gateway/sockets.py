@@ -1,6 +1,7 @@
 """The listening sockets and their options. Knows the kernel, nothing of HTTP."""
 
 import asyncio
+import resource
 import socket
 
 from snackbase.config import Settings
@@ -9,6 +10,16 @@ BACKLOG = 4096
 SEND_BUFFER_BYTES = 131072
 """SO_SNDBUF of every accepted socket. Left alone the kernel takes 3.7 MB a stalled reader (measured) before anybody
 here can tell that it is stalled."""
+
+SPARE_FILES = 100
+"""File descriptors that no connection gets. Realtime connections leave some more (hub/admission.py), so REST still
+answers when there is no room for another of them."""
+
+
+def connection_limit() -> int:
+    """How many connections the process may hold open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(50, soft - SPARE_FILES) if soft != resource.RLIM_INFINITY else 1_000_000
 
 
 def listen(settings: Settings, *, send_buffer_bytes: int = SEND_BUFFER_BYTES) -> list[socket.socket]:

@@ -18,12 +18,12 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from snackbase.config import Settings
-from snackbase.errors import BadRequest, HeadTooLarge, RequestTimeout, SnackBaseError, Unavailable
+from snackbase.errors import BadRequest, HeadTooLarge, RateLimited, RequestTimeout, SnackBaseError, Unavailable
 from snackbase.gateway import handshake
 from snackbase.gateway.channel import Channel
 from snackbase.gateway.frames import FrameParser
 from snackbase.gateway.link import EXTENSION, Receiver, SseLink, WebSocketLink
-from snackbase.gateway.sockets import limit_unacknowledged
+from snackbase.gateway.sockets import connection_limit, limit_unacknowledged
 from snackbase.gateway.wire import SSE, SSE_BARE, SseWire
 
 log = logging.getLogger("snackbase.gateway")
@@ -33,6 +33,9 @@ Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 MAX_HEAD_BYTES = 65536
 """Of a request line and headers together; an SSE request with 100 subscriptions fits. httptools itself has no limit."""
 MAX_HEADERS = 100
+MAX_PIPELINED = 100
+"""Requests that wait on one connection behind the one being answered. uvicorn has no limit: one read of the socket may
+hold ten thousand, at some 4 KB each."""
 KEEP_ALIVE_S = 75
 """Longer than common proxies keep an idle upstream connection (60 s), so that it is they who close it."""
 
@@ -50,6 +53,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     head_s: float
     max_message_bytes: int
+    connections: int
+    """Open connections of every kind; one more is told 503, so that the process keeps files for its database."""
     unacknowledged_s: float
     """How long an SSE client may acknowledge nothing: its stand-in for pings (TCP_USER_TIMEOUT)."""
 
@@ -58,6 +63,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             head_s=settings.request_timeout_seconds,
             max_message_bytes=settings.realtime_max_message_bytes,
+            connections=connection_limit(),
             unacknowledged_s=settings.realtime_ping_seconds + settings.realtime_pong_seconds,
         )
 
@@ -81,19 +87,33 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._refused: SnackBaseError | None = None
+        self._running: RequestResponseCycle | None = None
+        self._deaf = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
+        if len(self.connections) > self.limits.connections:
+            self._refuse(Unavailable("This server has no room for more connections.", code="overloaded"))
+            return
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         super().connection_lost(exc)
-        if self.scope is not None:
-            # The extension refers to this protocol: without this, each connection would wait for the cycle collector.
-            self.scope.pop("extensions", None)
+        if self._running is not None and not self._running.response_complete:
+            # uvicorn tells only the newest request, which may be one that waits behind this one.
+            self._running.disconnected = True
+            self._running.message_event.set()
+        # The extension refers to this protocol: without this, each connection would wait for the cycle collector.
+        for scope in (self.scope, *(cycle.scope for cycle, _ in self.pipeline)):
+            if scope is not None:
+                scope.pop("extensions", None)
+        self._running = None
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._unset_keepalive_if_required()
         if self._head_timer is None and self._idle:
             self._await_head()
@@ -117,9 +137,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
-        if len(self.headers) > MAX_HEADERS or (self._head_bytes > MAX_HEAD_BYTES and self._size() > MAX_HEAD_BYTES):
+        self._refused = self._fault()
+        if self._refused is not None:
             # Raising is the only way to stop the parser; data_received answers.
-            self._refused = _head_too_large()
             raise self._refused
         self._head_bytes = 0
         super().on_headers_complete()
@@ -130,6 +150,21 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
         # What came since the head was a body; a connection that keeps counting it would never look idle again.
         self._head_bytes = 0
+
+    def _fault(self) -> SnackBaseError | None:
+        """What is wrong with the request whose head has arrived."""
+        if len(self.headers) > MAX_HEADERS or (self._head_bytes > MAX_HEAD_BYTES and self._size() > MAX_HEAD_BYTES):
+            return _head_too_large()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            return RateLimited("Too many requests are sent ahead of their answers on one connection.")
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            return BadRequest("HTTP/1.1 needs exactly one Host header.")  # RFC 9112 §3.2
+        return None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def leave(self) -> None:
         """Close with the next answer (`Connection: close`)."""
@@ -172,10 +207,54 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, error: SnackBaseError) -> None:
+        """Answer in its turn and close; nothing that comes afterwards is read."""
         self._stop_head_timer()
-        if self._idle and not self.transport.is_closing():
+        self._deaf = True
+        running = self._running
+        if running is None or running.response_complete:
+            self._last_word(error)
+        elif running is self.cycle and running.more_body:
+            # What is wrong is the body of the request under way, so this is its answer.
+            running.disconnected = True
+            running.message_event.set()
+            if running.response_started:
+                self.transport.close()
+            else:
+                self._last_word(error)
+        else:
+            self._refuse_in_turn(error)
+
+    def _last_word(self, error: SnackBaseError) -> None:
+        if not self.transport.is_closing():
             self.transport.write(handshake.response(*handshake.refusal(error)))
         self.transport.close()
+
+    def _refuse_in_turn(self, error: SnackBaseError) -> None:
+        """Those before it are answered first (RFC 9112 §9.3.2)."""
+        if self.pipeline and self.pipeline[0][0].more_body:
+            self.pipeline.popleft()
+        status, headers, body = handshake.refusal(error)
+
+        async def refuse(scope: Any, receive: Any, send: Any) -> None:
+            length = (b"content-length", b"%d" % len(body))
+            await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+            await send({"type": "http.response.body", "body": body})
+
+        self.scope.setdefault("method", "GET")
+        self.cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=False,
+            on_response=self.on_response_complete,
+        )
+        self.pipeline.appendleft((self.cycle, refuse))
 
     def _upgrade(self, early: bytes) -> None:
         if self.scope.get("http_version") != "1.1" or not self._idle:
@@ -197,15 +276,15 @@ class _StreamHandover:
     @property
     def wire(self) -> SseWire:
         """HTTP/1.0 knows no chunks (RFC 9112 §7.1)."""
-        return SSE if self._protocol.scope["http_version"] == "1.1" else SSE_BARE
+        cycle = self._protocol._running
+        return SSE if cycle is None or cycle.scope["http_version"] == "1.1" else SSE_BARE
 
     def prepare(self) -> None:
-        protocol, cycle = self._protocol, self._protocol.cycle
-        extensions: dict[str, Any] = cycle.scope.get("extensions") or {}
-        if extensions.get(EXTENSION) is not self:
-            # A request pipelined behind this one took its place; or the client is gone.
-            protocol.transport.abort()
-            raise OSError("The connection cannot become a stream.")
+        cycle = self._protocol._running
+        extensions: dict[str, Any] = (cycle and cycle.scope.get("extensions")) or {}
+        if cycle is None or extensions.get(EXTENSION) is not self:
+            self._protocol.transport.abort()
+            raise OSError("The client is gone.")
         cycle.keep_alive = False
         if not self.wire.chunked:
             # Otherwise uvicorn announces chunks also to those who cannot read them.
@@ -213,9 +292,9 @@ class _StreamHandover:
 
     def take(self, connection: Receiver, *, retry_ms: int) -> SseLink:
         protocol = self._protocol
-        transport, cycle = protocol.transport, protocol.cycle
+        transport, cycle = protocol.transport, protocol._running
         link = SseLink(transport, connection, protocol.connections, wire=self.wire, retry_ms=retry_ms)
-        if cycle.disconnected:
+        if cycle is None or cycle.disconnected:
             link.connection_lost(None)
             return link
         protocol._unset_keepalive_if_required()
@@ -223,7 +302,9 @@ class _StreamHandover:
         protocol.flow.resume_reading()
         # uvicorn takes the response for sent: it neither complains that it is not nor touches the socket again.
         cycle.response_complete = True
+        # A stream has no end, so what was sent behind its request never has its turn (`Connection: close` says so).
         protocol.pipeline.clear()
+        protocol._running = None
         protocol.connections.discard(protocol)
         protocol.server_state.total_requests += 1
         # Nothing of the HTTP phase stays, not even until the cycle collector comes by.
