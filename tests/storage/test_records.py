@@ -215,19 +215,21 @@ async def test_another_accounts_record_does_not_exist(store: Store, op: Op) -> N
     assert await store.get(posts, other, record["id"]) == record
 
 
-async def test_an_id_that_is_taken_gets_the_same_answer_whoever_owns_it(store: Store) -> None:
+async def test_an_id_belongs_to_an_account_and_tells_nothing_about_others(store: Store) -> None:
     posts = await collection(store, "posts", text("title"))
     other = await account(store, "other")
-    mine, theirs = await created(store, posts, title="a"), await created(store, posts, account_id=other, title="b")
-    answers = []
+    theirs = await created(store, posts, account_id=other, title="theirs")
 
-    for record in (mine, theirs):
-        with pytest.raises(Conflict) as refused:
-            await write(store, creating(posts, {"title": "c"}, record_id=record["id"]))
-        answers.append((refused.value.code, refused.value.message, refused.value.details))
+    mine = await write(store, creating(posts, {"title": "mine"}, record_id=theirs["id"]))
+    assert mine.written[0]["title"] == "mine"
+    with pytest.raises(Conflict) as refused:
+        await write(store, creating(posts, {"title": "again"}, record_id=theirs["id"]))
+    assert (refused.value.code, refused.value.details[0].field) == ("id_taken", "id")
 
-    assert answers[0] == answers[1]
-    assert answers[0][0] == "id_taken"
+    await write(store, updating(posts, theirs["id"], {"title": "changed"}))
+    assert await store.get(posts, other, theirs["id"]) == theirs
+    await write(store, deleting(posts, theirs["id"]))
+    assert await store.get(posts, other, theirs["id"]) == theirs
 
 
 async def test_a_unique_value_is_unique_within_an_account_and_names_its_field(store: Store) -> None:

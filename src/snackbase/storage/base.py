@@ -246,6 +246,11 @@ class Store(Protocol):
         """Rows of a short read on system tables, `?` placeholders."""
         ...
 
+    async def scan(self, account_id: str | None, sql: str, args: Sequence[Any] = ()) -> Rows:
+        """Rows of a read on system tables that grows with an account (None: with all of them): as `fetch`, in turn with
+        the lists and under their deadline. Raises Unavailable (`query_timeout`, `overloaded`)."""
+        ...
+
     def stats(self) -> Mapping[str, float]:
         """Numbers for /metrics: queue_length, queue_bytes, groups, group_writes, last_group_size, ..."""
         ...

@@ -87,12 +87,13 @@ async def list_users(store: Store, query: UserQuery) -> tuple[list[User], int]:
     if query.group is not None:
         where.add("EXISTS (SELECT 1 FROM json_each(u.groups) WHERE value = ?)", query.group)
     way = "DESC" if query.descending else "ASC"
-    rows = await store.fetch(
+    rows = await store.scan(
+        query.account_id,
         f"SELECT {USER_COLUMNS} FROM {USERS}{where} ORDER BY {USER_ORDERS[query.sort]} {way}, u.id {way}"
         " LIMIT ? OFFSET ?",
         (*where.args, query.limit, query.skip),
     )
-    total = await store.fetch(f"SELECT count(*) FROM _users u{where}", where.args)
+    total = await store.scan(query.account_id, f"SELECT count(*) FROM _users u{where}", where.args)
     return [user_of(row) for row in rows], total[0][0]
 
 
@@ -107,12 +108,13 @@ async def list_accounts(store: Store, query: AccountQuery) -> tuple[list[Account
     if query.is_active is not None:
         where.add("a.is_active = ?", int(query.is_active))
     way = "DESC" if query.descending else "ASC"
-    rows = await store.fetch(
+    rows = await store.scan(
+        None,
         f"SELECT {ACCOUNT_COLUMNS} FROM _accounts a{where} ORDER BY {ACCOUNT_ORDERS[query.sort]} {way}, a.id {way}"
         " LIMIT ? OFFSET ?",
         (*where.args, query.limit, query.skip),
     )
-    total = await store.fetch(f"SELECT count(*) FROM _accounts a{where}", where.args)
+    total = await store.scan(None, f"SELECT count(*) FROM _accounts a{where}", where.args)
     return [account_of(row) for row in rows], total[0][0]
 
 

@@ -77,11 +77,12 @@ async def list_invitations(
         terms.append(term)
         args += [int(now_s)] if timed else []
     where = " AND ".join(terms)
-    rows = await store.fetch(
+    rows = await store.scan(
+        account_id,
         f"SELECT {_COLUMNS} FROM _invitations i WHERE {where} ORDER BY i.created_at DESC, i.id LIMIT ? OFFSET ?",
         (*args, limit, skip),
     )
-    total = await store.fetch(f"SELECT count(*) FROM _invitations i WHERE {where}", args)
+    total = await store.scan(account_id, f"SELECT count(*) FROM _invitations i WHERE {where}", args)
     return [_invitation(row) for row in rows], total[0][0]
 
 

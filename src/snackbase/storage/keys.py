@@ -81,11 +81,12 @@ async def list_keys(store: Store, account_id: str | None, *, skip: int, limit: i
     """A page of an account's keys (None: of all accounts), newest first, revoked ones included, and how many there
     are."""
     where, args = ("WHERE k.account_id = ?", (account_id,)) if account_id is not None else ("", ())
-    rows = await store.fetch(
+    rows = await store.scan(
+        account_id,
         f"SELECT {_COLUMNS} FROM {_KEYS} {where} ORDER BY k.created_at DESC, k.id LIMIT ? OFFSET ?",
         (*args, limit, skip),
     )
-    total = await store.fetch(f"SELECT count(*) FROM _api_keys k {where}", args)
+    total = await store.scan(account_id, f"SELECT count(*) FROM _api_keys k {where}", args)
     return [_key(row) for row in rows], total[0][0]
 
 

@@ -1,14 +1,15 @@
 """Lists of records, in a few threads with a connection each: what is user-shaped must not hold the event loop.
 
 A list is items, total and head in one read transaction (invariant I4), under a deadline that counts from the request:
-an unindexed filter over many rows ends with Unavailable (`query_timeout`) instead of holding a thread.
+an unindexed filter over many rows ends with Unavailable (`query_timeout`) instead of holding a thread. Accounts take
+turns, so that one whose lists are slow does not hold all threads.
 """
 
 import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -19,12 +20,15 @@ from snackbase.model import Head
 from snackbase.storage.base import Page, Query
 from snackbase.storage.schema import quoted
 from snackbase.storage.statements import READ_HEAD, Table
+from snackbase.storage.turns import Turns
 
 T = TypeVar("T")
 
 PROGRESS_STEPS = 20_000
 """Instructions of SQLite's machine between two looks at the clock: well under a millisecond."""
 MOST_WAITING = 256
+MOST_WAITING_EACH = 64
+"""Of one account."""
 
 
 class Select:
@@ -78,6 +82,7 @@ class Lists:
         self._timeout_s = timeout_s
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="snackbase-list")
         self._idle: deque[apsw.Connection] = deque()
+        self._turns = Turns(at_once=threads, waiting=MOST_WAITING, waiting_each=MOST_WAITING_EACH)
         self.waiting = 0
 
     async def run(self, query: Query, table: Table) -> Page:
@@ -87,21 +92,24 @@ class Lists:
             Unavailable: `query_timeout`, or `overloaded` when too many lists wait. apsw.Error: a fault.
         """
         select = Select(query, table)
-        return await self._call(lambda cursor: _page(cursor, query, table, select))
+        return await self._call(query.account_id, lambda cursor: _page(cursor, query, table, select))
 
     async def count(self, table: Table, account_id: str | None) -> int:
         """How many records the table holds, of one account or of all. Raises as `run` does."""
         where, args = ("", ()) if account_id is None else (" WHERE account_id = ?", (account_id,))
         sql = f"SELECT count(*) FROM {table.name}{where}"  # noqa: S608 - quoted
-        return await self._call(lambda cursor: _number(cursor.execute(sql, args).fetchall()))
+        return await self._call(account_id or "", lambda cursor: _number(cursor.execute(sql, args).fetchall()))
 
-    async def _call(self, work: Callable[[apsw.Cursor], T]) -> T:
-        if self.waiting >= MOST_WAITING:
-            raise Unavailable("Too many lists are waiting.", code="overloaded", retry_after_s=1)
+    async def rows(self, owner: str, sql: str, args: Sequence[Any]) -> list[Any]:
+        """The rows of a statement. Raises as `run` does."""
+        return await self._call(owner, lambda cursor: cursor.execute(sql, args).fetchall())
+
+    async def _call(self, owner: str, work: Callable[[apsw.Cursor], T]) -> T:
         deadline = Deadline(self._timeout_s)
         self.waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, work, deadline)
+            async with self._turns.turn(owner):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, work, deadline)
         finally:
             deadline.given_up = True
             self.waiting -= 1

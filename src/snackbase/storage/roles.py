@@ -128,10 +128,10 @@ async def list_groups(
     where, args = "WHERE account_id = ?", [account_id]
     if search:
         where, args = f"{where} AND instr(lower(name), lower(?)) > 0", [account_id, search]
-    rows = await store.fetch(
-        f"SELECT {_GROUP} FROM _groups {where} ORDER BY name LIMIT ? OFFSET ?", (*args, limit, skip)
+    rows = await store.scan(
+        account_id, f"SELECT {_GROUP} FROM _groups {where} ORDER BY name LIMIT ? OFFSET ?", (*args, limit, skip)
     )
-    total = await store.fetch(f"SELECT count(*) FROM _groups {where}", args)
+    total = await store.scan(account_id, f"SELECT count(*) FROM _groups {where}", args)
     return [_group(row) for row in rows], total[0][0]
 
 
@@ -142,7 +142,8 @@ async def find_group(store: Store, group_id: str) -> Group | None:
 
 async def member_ids(store: Store, group: Group, *, limit: int) -> list[str]:
     """Ids of users in the group."""
-    rows = await store.fetch(
+    rows = await store.scan(
+        group.account_id,
         f"SELECT id FROM _users WHERE account_id = ? AND groups <> '[]' AND {_HOLDS} ORDER BY id LIMIT ?",
         (group.account_id, group.name, limit),
     )

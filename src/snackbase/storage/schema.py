@@ -170,15 +170,17 @@ def column_type(field: Field) -> str:
 
 def create_table(collection: Collection) -> str:
     """The collection's table. No NOT NULL and no FOREIGN KEY: values are validated before, references in the
-    transaction, so that every cascade is seen and logged."""
+    transaction, so that every cascade is seen and logged. An id is an account's own: one that another account has is
+    free, so that bringing an id tells nothing about others, and records can be copied from account to account."""
     columns = [
-        "id TEXT PRIMARY KEY NOT NULL",
+        "id TEXT NOT NULL",
         "account_id TEXT NOT NULL",
         "created_at TEXT NOT NULL",
         "created_by TEXT",
         "updated_at TEXT NOT NULL",
         "updated_by TEXT",
         *(f"{quoted(field.name)} {column_type(field)}" for field in collection.fields),
+        "PRIMARY KEY (account_id, id)",
     ]
     return f"CREATE TABLE {quoted(collection.table)}({', '.join(columns)})"
 

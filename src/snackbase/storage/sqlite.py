@@ -203,6 +203,14 @@ class SQLiteStore:
     async def fetch(self, sql: str, args: Sequence[Any] = ()) -> Rows:
         return self._read(sql, args)
 
+    async def scan(self, account_id: str | None, sql: str, args: Sequence[Any] = ()) -> Rows:
+        try:
+            return await self._lists.rows(account_id or "", sql, tuple(args))
+        except apsw.Error as error:
+            raise self._answer(error) from error
+        except (UnicodeError, OverflowError) as error:
+            raise unstorable(error) from None
+
     def stats(self) -> Mapping[str, float]:
         numbers = self._writer.stats()
         if self._damage.known:
