@@ -1,11 +1,12 @@
 """Positions as clients hold them: opaque tokens `<epoch>.<seq>.<check>.<version>`, at most 128 of `[A-Za-z0-9._-]`.
 
-The epoch names the history, the sequence number the place, the check binds it to the account and to the row that stands
-there (a hash over account, number and the row's time), the version is the global version of rules and schemas it was
-issued under. So another account's position, one of a forked or restored history, and one from before a change of
+The epoch names the history, the sequence number the place, the version is the global version of rules and schemas it was
+issued under, the check binds them to the account and to the row that stands there (a hash over account, number, the
+row's time and the version, and before it one over the account alone). So another account's position, one of a forked or restored history, and one from before a change of
 rights are all noticed; a data folder that was merely moved changes nothing (invariant I8).
 """
 
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -40,12 +41,17 @@ class Positions:
 
     def token(self, account_id: str, position: Position) -> str:
         """The token of a place in an account's log."""
-        check = self.check(account_id, position.seq, position.ts_us)
+        check = self.check(account_id, position)
         return f"{self.epoch}.{_base36(position.seq)}.{check}.{_base36(position.version)}"
 
-    def check(self, account_id: str, seq: int, ts_us: int) -> str:
-        """What binds a number to its account and row: 40 bits, enough against accidents; it is no secret."""
-        return blake2b(f"{account_id}.{seq}.{ts_us}".encode(), digest_size=5).hexdigest()
+    def check(self, account_id: str, position: Position) -> str:
+        """What binds a place to its account, row and version: 24 and 40 bits, enough against accidents; no secret."""
+        place = f"{account_id}.{position.seq}.{position.ts_us}.{position.version}"
+        return _mark(account_id) + blake2b(place.encode(), digest_size=5).hexdigest()
+
+    def foreign(self, account_id: str, token: Token) -> bool:
+        """Whether a token is another account's; known also of places that the account's log has not reached."""
+        return not token.check.startswith(_mark(account_id))
 
     @staticmethod
     def parse(text: str) -> Token | None:
@@ -58,6 +64,11 @@ class Positions:
         if not epoch.isalnum() or not check.isalnum() or seq is None or version is None:
             return None
         return Token(epoch, seq, check, version)
+
+
+@lru_cache(maxsize=4096)
+def _mark(account_id: str) -> str:
+    return blake2b(account_id.encode(), digest_size=3, person=b"account").hexdigest()
 
 
 def _base36(number: int) -> str:

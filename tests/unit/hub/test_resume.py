@@ -125,8 +125,11 @@ async def test_another_accounts_position_and_a_forked_row_are_unknown(scene: Sce
     await scene.home.write(other, creating(scene.posts), creating(scene.posts))
     changes = await scene.home.store.read_changes(other, 0, 10)
     foreign = scene.home.positions.token(other, Position(1, changes[0].ts_us, scene.home.catalog.version))
+    beyond = scene.home.positions.token(other, Position(100, changes[0].ts_us, scene.home.catalog.version))
     forked = scene.token(2, 12345)
-    for since in (foreign, forked):
+    head, _, version = (await scene.write()).rpartition(".")
+    forged = f"{head}.{int(version, 36) + 1}"
+    for since in (foreign, beyond, forked, forged):
         client = await scene.since(since)
         assert kinds(client)[:2] == ["subscribed", "resync"]
         assert client.messages("resync")[0]["reason"] == "unknown"

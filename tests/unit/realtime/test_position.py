@@ -19,17 +19,25 @@ def test_a_position_is_at_most_128_safe_characters_and_reads_back(seq: int, ts_u
     parsed = POSITIONS.parse(token)
     assert parsed is not None
     assert (parsed.epoch, parsed.seq, parsed.version) == ("abc123", seq, version)
-    assert parsed.check == POSITIONS.check("account", seq, ts_us)
+    assert parsed.check == POSITIONS.check("account", Position(seq, ts_us, version))
 
 
-def test_the_check_differs_for_another_account_another_row_and_another_time() -> None:
+def test_the_check_differs_for_another_account_another_row_another_time_and_another_version() -> None:
     checks = {
-        POSITIONS.check("a", 7, 1000),
-        POSITIONS.check("b", 7, 1000),
-        POSITIONS.check("a", 8, 1000),
-        POSITIONS.check("a", 7, 1001),
+        POSITIONS.check("a", Position(7, 1000, 3)),
+        POSITIONS.check("b", Position(7, 1000, 3)),
+        POSITIONS.check("a", Position(8, 1000, 3)),
+        POSITIONS.check("a", Position(7, 1001, 3)),
+        POSITIONS.check("a", Position(7, 1000, 4)),
     }
-    assert len(checks) == 4
+    assert len(checks) == 5
+
+
+def test_an_account_knows_its_own_positions_and_nobody_elses() -> None:
+    token = POSITIONS.parse(POSITIONS.token("a", Position(7, 1000, 3)))
+
+    assert token is not None
+    assert [POSITIONS.foreign(account, token) for account in ("a", "b")] == [False, True]
 
 
 @given(st.text(max_size=200))
