@@ -21,6 +21,7 @@ from snackbase.gateway.sse import SseEndpoint
 from snackbase.gateway.websocket import WebSocketEndpoint
 from snackbase.hooks import Hooks
 from snackbase.hub import Hub
+from snackbase.hub.admission import Patience
 from snackbase.metrics import Counters, Metrics
 from snackbase.model import Principal, User
 from snackbase.origins import Origins
@@ -237,8 +238,10 @@ def _realtime(
 ) -> tuple[Hub, list[BaseRoute]]:
     settings = core.settings
 
-    async def authenticate(token: str, account: str | None) -> Authenticated:
+    async def principal(token: str, account: str | None) -> Authenticated:
         return await core.authenticator.principal(token, account=account)
+
+    authenticate = Patience(principal).authenticate
 
     async def reload(claims: Claims, account_id: str) -> Principal:
         return await core.authenticator.reload(claims, account_id=account_id)

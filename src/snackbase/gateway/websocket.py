@@ -18,11 +18,6 @@ from starlette.types import Receive, Scope, Send
 from snackbase.auth import token_of
 from snackbase.config import Settings
 from snackbase.errors import (
-    BAD_REQUEST,
-    CLOSINGS,
-    CONNECTION_LIMIT,
-    OVERLOADED,
-    TOKEN_INVALID,
     UNSUPPORTED_VERSION,
     BadRequest,
     Closing,
@@ -39,6 +34,7 @@ from snackbase.gateway.link import ABNORMAL, EXTENSION, WebSocketHandover
 from snackbase.gateway.wire import WEBSOCKET, WEBSOCKET_LINES
 from snackbase.hub import Authenticated, Connection, Hub, Opening, Refused
 from snackbase.hub.admission import retry_after_ms
+from snackbase.hub.dialogue import closing_of
 from snackbase.metrics import Counters, add
 from snackbase.origins import Origins
 from snackbase.realtime import protocol
@@ -199,15 +195,6 @@ async def deny(send: Send, error: SnackBaseError) -> None:
     status, headers, body = handshake.refusal(error)
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
-
-
-def closing_of(error: SnackBaseError) -> Closing:
-    """The end of a connection for which this error was raised before it began."""
-    word = CLOSINGS.get(error.code)
-    if word is not None:
-        return word
-    by_status = {400: BAD_REQUEST, 401: TOKEN_INVALID, 403: TOKEN_INVALID, 429: CONNECTION_LIMIT, 431: BAD_REQUEST}
-    return by_status.get(error.status, OVERLOADED)
 
 
 def retry_ms(error: SnackBaseError, closing: Closing, connections: int) -> int:

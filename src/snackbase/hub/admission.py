@@ -3,15 +3,22 @@
 Owns the counts. Promises that what was admitted is released exactly once by whoever asked. Knows no rights.
 """
 
+import asyncio
+import hashlib
 import random
 import resource
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 import msgspec
 
 from snackbase import errors
 from snackbase.config import Settings
-from snackbase.errors import Closing, RateLimited, SnackBaseError, Unavailable
+from snackbase.errors import Closing, RateLimited, SnackBaseError, Unauthorized, Unavailable
 from snackbase.realtime.limits import Penalties
+
+T = TypeVar("T")
 
 SPARE_FILES = 200
 """File descriptors kept for the database, requests and logs (evidence: a server out of them burns its CPU)."""
@@ -98,6 +105,52 @@ class Admission:
         if wait > 0:
             error = RateLimited("Reconnecting too often; slow down.", code="rate_limited", retry_after_s=wait)
             raise Refused(error, errors.RATE_LIMITED)
+
+
+class Patience(Generic[T]):
+    """Authenticates for realtime, and slows those who come back at once with a token that is dead (contract §5).
+
+    Whoever ignores the refusal would make the server look the same token up without end. The first two refusals of a
+    token are immediate, every further one within a minute waits before it is told: 0.5 s, 1 s, … up to `MOST_S`. Nobody
+    else waits, whatever their address, and a token that is good never does.
+    """
+
+    MOST_S = 5.0
+    MOST_HELD = 1000
+    """Refusals that wait at once; one more is told at once."""
+
+    def __init__(
+        self,
+        authenticate: Callable[[str, str | None], Awaitable[T]],
+        *,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._authenticate = authenticate
+        self._now = now
+        self._sleep = sleep
+        self._refused = Penalties()
+        self._held = 0
+
+    async def authenticate(self, token: str, account: str | None) -> T:
+        """Raises what the authentication raises."""
+        try:
+            return await self._authenticate(token, account)
+        except Unauthorized:
+            await self._wait(hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest())
+            raise
+
+    async def _wait(self, key: str) -> None:
+        now = self._now()
+        wait_s = min(self.MOST_S, self._refused.wait_s(key, now))
+        self._refused.ended(key, now + wait_s)
+        if wait_s <= 0 or self._held >= self.MOST_HELD:
+            return
+        self._held += 1
+        try:
+            await self._sleep(wait_s)
+        finally:
+            self._held -= 1
 
 
 def _less(counts: dict[str, int], key: str) -> None:

@@ -10,7 +10,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import monotonic
 
-from snackbase.errors import CLOSINGS, TOKEN_INVALID, Closing, SnackBaseError
+from snackbase.errors import (
+    BAD_REQUEST,
+    CLOSINGS,
+    CONNECTION_LIMIT,
+    OVERLOADED,
+    TOKEN_INVALID,
+    Closing,
+    SnackBaseError,
+)
 from snackbase.hooks import HookAbort, Hooks
 from snackbase.hub.connection import Connection
 from snackbase.hub.feeds import LiveFeed
@@ -323,6 +331,9 @@ def who(connection: Connection) -> dict[str, object]:
 
 
 def closing_of(error: SnackBaseError) -> Closing:
-    """How a connection ends for which this error was raised."""
-    from_word = CLOSINGS.get(error.code)
-    return from_word if from_word is not None else TOKEN_INVALID
+    """The end of a connection for which this error was raised before it began."""
+    word = CLOSINGS.get(error.code)
+    if word is not None:
+        return word
+    by_status = {400: BAD_REQUEST, 401: TOKEN_INVALID, 403: TOKEN_INVALID, 429: CONNECTION_LIMIT, 431: BAD_REQUEST}
+    return by_status.get(error.status, OVERLOADED)

@@ -110,6 +110,12 @@ class Feeds:
             raise
         return live
 
+    async def join(self, connection: object, account_id: str) -> LiveFeed:
+        """`acquire`, for a connection that acts in the account or belongs to it."""
+        live = await self.acquire(account_id)
+        live.connections[connection] = None
+        return live
+
     def release(self, live: LiveFeed) -> None:
         live.users -= 1
         if live.users == 0 and self._live.get(live.account_id) is live:

@@ -253,13 +253,14 @@ class Hub:
             await self._hooks.fire("on_realtime_connect", refusing=True, **who(connection))  # type: ignore[arg-type]  # none of its values is the collection
         except HookAbort as refusal:
             raise Refused(Forbidden(refusal.message, code=refusal.code), errors.TOKEN_INVALID) from None
-        connection.live = await self.feeds.acquire(principal.account_id)
-        connection.live.connections[connection] = None
-        if claims.account_id != principal.account_id:
-            connection.home = await self.feeds.acquire(claims.account_id)
-            connection.home.connections[connection] = None
-        if connection.state is State.ENDED:
-            # The client went meanwhile: what was taken since then is nobody's.
+        try:
+            connection.live = await self.feeds.join(connection, principal.account_id)
+            if claims.account_id != principal.account_id:
+                connection.home = await self.feeds.join(connection, claims.account_id)
+        except BaseException:
+            self._release(connection)
+            raise
+        if connection.state is State.ENDED:  # the client went meanwhile: what was taken since then is nobody's
             self._release(connection)
             return
         connection.authenticated(principal, claims.expires_at)

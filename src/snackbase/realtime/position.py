@@ -1,9 +1,10 @@
 """Positions as clients hold them: opaque tokens `<epoch>.<seq>.<check>.<version>`, at most 128 of `[A-Za-z0-9._-]`.
 
-The epoch names the history, the sequence number the place, the version is the global version of rules and schemas it was
-issued under, the check binds them to the account and to the row that stands there (a hash over account, number, the
-row's time and the version, and before it one over the account alone). So another account's position, one of a forked or restored history, and one from before a change of
-rights are all noticed; a data folder that was merely moved changes nothing (invariant I8).
+The epoch names the history, the sequence number the place, the version is the global version of rules and schemas it
+was issued under, the check binds them to the account and to the row that stands there (a hash over account, number, the
+row's time and the version, and before it one over the account alone). So another account's position, one of a forked or
+restored history, and one from before a change of rights are all noticed; a data folder that was merely moved changes
+nothing (invariant I8).
 """
 
 from functools import lru_cache
