@@ -180,7 +180,7 @@ def create_table(collection: Collection) -> str:
         "updated_at TEXT NOT NULL",
         "updated_by TEXT",
         *(f"{quoted(field.name)} {column_type(field)}" for field in collection.fields),
-        "PRIMARY KEY (account_id, id)",
+        "PRIMARY KEY (id, account_id)",
     ]
     return f"CREATE TABLE {quoted(collection.table)}({', '.join(columns)})"
 

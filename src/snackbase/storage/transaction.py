@@ -310,7 +310,7 @@ def too_many_changes() -> Conflict:
 def violation(error: apsw.ConstraintError, collection: Collection) -> SnackBaseError:
     """Which values are taken. SQLite names the columns: `UNIQUE constraint failed: c_posts.account_id, c_posts.slug`"""
     columns = [part.rsplit(".", 1)[-1] for part in str(error).partition(": ")[2].split(", ")]
-    if columns in (["account_id", "id"], ["id"]):  # the second: of a table made before ids belonged to accounts
+    if columns in (["id", "account_id"], ["id"]):  # the second: of a table made before ids belonged to accounts
         detail = FieldError(field="id", message="This id is taken.", code="id_taken")
         return Conflict("A record with this id exists already.", code="id_taken", details=[detail])
     names = [name for name in columns if collection.field(name) is not None]
