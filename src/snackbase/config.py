@@ -31,6 +31,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: Annotated[str, _s("sqlite:///relative, sqlite:////absolute or postgresql:// URL.")] = (
         "sqlite:///./sb_data/snackbase.db"
     )
+    bus_url: Annotated[
+        str,
+        _s(
+            "nats://user:password@host:port or tls://…, several separated by commas: how nodes tell each other what "
+            "they committed. Empty: through the database."
+        ),
+    ] = ""
+    bus_prefix: Annotated[str, _s("What the bus's subjects begin with; one for each installation on a NATS.")] = (
+        "snackbase"
+    )
     secret_key: Annotated[
         str, _s("Signs tokens; at least 32 bytes. Empty: generated once into the data folder (mode 0600).")
     ] = ""

@@ -62,6 +62,8 @@ class Counters:
         errors: code -> errors told to clients, over REST and realtime.
         auth_failures: code -> refused tokens and logins.
         requests: (method, route, status) -> answered requests.
+        hints: what became of the bus's hints (bus/nats_.py) -> how many. log_rows_read: rows of the change log read
+            because no announcement had brought them.
         hook_calls, hook_failures, hook_timeouts: event -> calls. hooks_dropped: after-hooks that were not run at all.
     """
 
@@ -74,10 +76,12 @@ class Counters:
         "encodings",
         "errors",
         "events",
+        "hints",
         "hook_calls",
         "hook_failures",
         "hook_timeouts",
         "hooks_dropped",
+        "log_rows_read",
         "loop_lag",
         "messages_received",
         "request_seconds",
@@ -100,6 +104,8 @@ class Counters:
         self.auth_failures: dict[str, int] = {}
         self.requests: dict[tuple[str, str, str], int] = {}
         self.request_seconds = Histogram(REQUEST_BUCKETS_S)
+        self.hints: dict[str, int] = {}
+        self.log_rows_read = 0
         self.hook_calls: dict[str, int] = {}
         self.hook_failures: dict[str, int] = {}
         self.hook_timeouts: dict[str, int] = {}
@@ -145,6 +151,8 @@ class Metrics:
         yield _counter("realtime_messages_received", "Messages from clients.", {(): c.messages_received}, ())
         yield _counter("realtime_resyncs", "Resync messages.", c.resyncs, ("reason",))
         yield _counter("realtime_resumes", "Subscribes with a position.", c.resumes, ("result",))
+        yield _counter("bus_hints", "Hints to and from other nodes, by what became of them.", c.hints, ("result",))
+        yield _counter("log_rows_read", "Log rows that no announcement had brought.", {(): c.log_rows_read}, ())
         yield _counter("errors", "Errors told to clients.", c.errors, ("code",))
         yield _counter("auth_failures", "Refused tokens and logins.", c.auth_failures, ("reason",))
         yield _counter("http_requests", "Answered requests.", c.requests, ("method", "route", "status"))

@@ -19,6 +19,7 @@ RANKS = {
     "auth": 2,
     "origins": 2,
     "catalog": 2,
+    "bus": 2,
     "storage": 2,
     "realtime": 2,
     "services": 3,

@@ -14,6 +14,9 @@ import msgspec
 from starlette.routing import BaseRoute, Router
 
 from snackbase.auth import Claims, PasswordHasher, Tokens, load_secret
+from snackbase.bus.base import Bus, NoBus
+from snackbase.bus.hints import Hints
+from snackbase.bus.nats_ import NatsBus, check_url
 from snackbase.catalog import Catalog
 from snackbase.config import ConfigError, Settings
 from snackbase.gateway.echo import echo_routes
@@ -63,6 +66,7 @@ class Core:
     def __init__(self, settings: Settings, store: SQLiteStore, secret: bytes) -> None:
         self.settings = settings
         self.store = store
+        self.secret = secret
         self.hasher = PasswordHasher(threads=settings.password_hash_threads, queue=settings.password_hash_queue)
         self.tokens = Tokens(
             secret,
@@ -134,6 +138,7 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
 
     core: Core
     hub: Hub
+    bus: Bus
     http: Http
     records: Records
 
@@ -169,8 +174,10 @@ def build(
         new_id=Ids(wall_clock_us, secrets.randbits).new,
         now_us=wall_clock_us,
     )
-    hub, realtime = _realtime(core, records, hooks, counters, positions, origins, spawn)
-    store.on_commit = hub.deliver
+    bus = _bus(core, counters)
+    hub, realtime = _realtime(core, records, hooks, counters, positions, origins, bus, spawn)
+    store.on_commit = hub.committed
+    store.on_hint = hub.neighbours.noticed
     store.on_schema = hub.schema_changed
 
     core.accounts.on_entry = _entry_hooks(hooks, later)
@@ -185,10 +192,26 @@ def build(
     routes += DocumentRoutes(core.catalog, guest, lambda: routes).routes()
     if own is not None:
         routes += own.routes(Guard(core.authenticator, counters), routes)
-    _publish(metrics, hub, store)
+    _publish(metrics, hub, store, bus)
     router = Router(routes, redirect_slashes=False, default=not_found)
     http = Http(router, settings=settings, origins=origins, counters=counters)
-    return Graph(core=core, hub=hub, http=http, records=records)
+    return Graph(core=core, hub=hub, bus=bus, http=http, records=records)
+
+
+def _bus(core: Core, counters: Counters) -> Bus:
+    """Raises ConfigError when the setting cannot be used."""
+    settings = core.settings
+    if not settings.bus_url:
+        return NoBus()
+    check_url(settings.bus_url)
+    hints = Hints(core.secret, node=secrets.token_hex(8))
+    return NatsBus(
+        settings.bus_url,
+        prefix=settings.bus_prefix,
+        hints=hints,
+        epoch=lambda: core.store.epoch,
+        tally=counters.hints,
+    )
 
 
 def _entry_hooks(hooks: Hooks, later: Later) -> Callable[[str, User], None]:
@@ -234,6 +257,7 @@ def _realtime(
     counters: Counters,
     positions: Positions,
     origins: Origins,
+    bus: Bus,
     spawn: Callable[..., object],
 ) -> tuple[Hub, list[BaseRoute]]:
     settings = core.settings
@@ -256,6 +280,7 @@ def _realtime(
         authenticate=authenticate,
         reload=reload,
         snapshot=records.snapshot,
+        bus=bus,
         spawn=spawn,
     )
     websocket = WebSocketEndpoint(hub, authenticate=authenticate, origins=origins, settings=settings, counters=counters)
@@ -270,11 +295,13 @@ def _realtime(
     return hub, [*websocket.routes(), *sse.routes(), *changes.routes(), *explain.routes(), *echo_routes(settings)]
 
 
-def _publish(metrics: Metrics, hub: Hub, store: SQLiteStore) -> None:
+def _publish(metrics: Metrics, hub: Hub, store: SQLiteStore, bus: Bus) -> None:
     """The gauges: numbers that somebody else keeps."""
     metrics.gauge("realtime_connections", hub.counts, help="Live connections.", label="transport")
     metrics.gauge("realtime_subscriptions", hub.subscriptions, help="Live subscriptions.")
     metrics.gauge("log_head", partial(_log_head, hub), help="Newest number routed of any live account's log.")
+    if bus.configured:
+        metrics.gauge("bus_up", lambda: int(bus.up), help="Whether hints of other nodes arrive by the bus.")
     for name in store.stats():
         metrics.gauge(f"store_{name}", partial(_stat, store, name))
 

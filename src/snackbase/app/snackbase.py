@@ -197,6 +197,7 @@ class SnackBase:
         await self._after_hooks.finish(self.settings.hook_timeout_seconds)
         await self.hook.fire("on_terminate", refusing=False, app=self)
         self.hook.close()
+        await graph.bus.close()
         await self._tasks.cancel()
         with contextlib.suppress(SnackBaseError):
             await graph.core.key_uses.flush()

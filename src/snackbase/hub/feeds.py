@@ -1,23 +1,34 @@
 """Continuity of each live account: in order, once, none missing, whatever the announcements do. Step 6 of the path.
 
-An announcement is a hint. A change is routed only when it is the next one (`seq == last + 1`); anything else makes the
-feed read the log, which is the truth. Gapless numbers show a missing middle but not a missing tail, so the heads of all
-live accounts are polled as well (invariants I6, I7). A transaction is routed whole or not yet.
+An announcement is a hint. A change is routed only when it is the next one (`seq == last + 1`). What comes early waits a
+moment for what is missing, where other nodes announce over a bus that does not keep the order; then, and without a
+bus at once, the feed reads the log, which is the truth. Gapless numbers show a missing middle but not a missing tail,
+so the heads of all live accounts are polled as well (invariants I6, I7). A transaction is routed whole or not yet.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import monotonic
 
 import structlog
 
+from snackbase.bus.base import Bus
+from snackbase.metrics import Counters
 from snackbase.model import Change, Head
-from snackbase.realtime.fanout import Feed, Tally
+from snackbase.realtime.fanout import Feed
 from snackbase.storage.base import Store
 
 log = structlog.get_logger("snackbase.hub")
 
 POLL_S = 1.5
+SOON_POLL_S = 0.5
+"""Between two polls while the bus is down that should tell what other nodes commit."""
+VERSION_POLL_S = 0.5
 POLL_CHUNK = 500
+HOLD_S = 0.03
+"""How long a change that came early waits for those before it, when a bus carries them (evidence: broker order across
+nodes is not commit order, and a read of the log for each swap would cost more than the bus saves)."""
+EARLY_ROWS = 256
 GRACE_S = 0.1
 """How long an announcement of what the poll found committed may take; a commit's reaches the hub in milliseconds."""
 REPAIR_ROWS = 500
@@ -32,17 +43,20 @@ class LiveFeed(Feed):
         judged: by user, how many of their subscriptions every event has to be judged for.
         partial: the rows of a transaction that has not arrived whole.
         announced: the highest number anybody has spoken of.
+        early: rows that came before their turn, by number. holding: the timer that ends the wait, and for which number.
         users: how many openings hold it.
     """
 
-    __slots__ = ("announced", "connections", "judged", "partial", "ready", "repairing", "users")
+    __slots__ = ("announced", "connections", "early", "holding", "judged", "partial", "ready", "repairing", "users")
 
-    def __init__(self, account_id: str, tally: Tally) -> None:
+    def __init__(self, account_id: str, tally: Counters) -> None:
         super().__init__(account_id, Head(0, 0), tally)
         self.connections: dict[object, None] = {}
         self.judged: dict[str, int] = {}
         self.partial: list[Change] = []
         self.announced = 0
+        self.early: dict[int, Change] = {}
+        self.holding: tuple[asyncio.TimerHandle, int] | None = None
         self.users = 0
         self.ready: asyncio.Future[None] | None = None
         self.repairing = False
@@ -61,6 +75,7 @@ class Feeds:
         refresh: learns of rules and schemas that another process changed; awaited before what that process wrote is
             routed.
         spawn: starts a task that the application owns.
+        bus: is told which accounts are followed here; while it is up, what is missing may still be on its way.
     """
 
     def __init__(
@@ -71,9 +86,11 @@ class Feeds:
         lost: Callable[[LiveFeed], None],
         refresh: Callable[[], Awaitable[None]],
         spawn: Callable[..., object],
-        tally: Tally,
+        tally: Counters,
+        bus: Bus,
     ) -> None:
         self._store = store
+        self._bus = bus
         self._tally = tally
         self._route = route
         self._lost = lost
@@ -100,6 +117,7 @@ class Feeds:
         if live is None:
             live = self._live[account_id] = LiveFeed(account_id, self._tally)
             live.ready = asyncio.get_running_loop().create_future()
+            self._bus.watch(account_id)
             self._spawn(self._read_head(live, live.ready), name="feed-head")
         live.users += 1
         try:
@@ -118,15 +136,19 @@ class Feeds:
 
     def release(self, live: LiveFeed) -> None:
         live.users -= 1
-        if live.users == 0 and self._live.get(live.account_id) is live:
-            del self._live[live.account_id]
+        if live.users == 0:
+            self._stop_holding(live)
+            if self._live.get(live.account_id) is live:
+                del self._live[live.account_id]
+                self._bus.unwatch(live.account_id)
 
     async def _read_head(self, live: LiveFeed, ready: asyncio.Future[None]) -> None:
         try:
             live.at = await self._store.head(live.account_id)
         except Exception as error:
             # The openings that wait for it fail with the store's own error; the next one tries again.
-            self._live.pop(live.account_id, None)
+            if self._live.pop(live.account_id, None) is live:
+                self._bus.unwatch(live.account_id)
             ready.set_exception(error)
             ready.exception()
             return
@@ -142,13 +164,65 @@ class Feeds:
             if live is None:
                 continue
             live.announced = max(live.announced, change.seq)
-            if live.ready is not None or live.repairing:
+            if live.ready is not None:
                 continue
             expected = live.next_seq
-            if change.seq == expected:
+            if change.seq == expected and not live.repairing:
                 self._take(live, change)
-            elif change.seq > expected:
-                self._repair(live)
+                if live.early:
+                    self._take_early(live)
+            elif change.seq >= expected:
+                if len(live.early) < EARLY_ROWS:
+                    live.early[change.seq] = change
+                self._missing(live)
+
+    def hinted(self, heads: Mapping[str, int], *, whole: bool) -> None:
+        """Accounts' logs reach at least so far. `whole`: no announcement of the changes themselves will follow."""
+        for account_id, seq in heads.items():
+            live = self._live.get(account_id)
+            if live is None:
+                continue
+            live.announced = max(live.announced, seq)
+            if live.ready is None and live.next_seq <= seq:
+                if whole:
+                    self._repair(live)
+                else:
+                    self._missing(live)
+
+    def _missing(self, live: LiveFeed) -> None:
+        """Something before what was announced has not come: wait a moment for it if it may come, else read the log."""
+        if live.repairing:
+            return
+        if not self._bus.up:
+            self._repair(live)
+        elif live.holding is None:
+            timer = asyncio.get_running_loop().call_later(HOLD_S, self._waited, live)
+            live.holding = (timer, live.next_seq)
+
+    def _waited(self, live: LiveFeed) -> None:
+        """The wait for one change is over."""
+        if live.holding is None:
+            return
+        _, awaited = live.holding
+        live.holding = None
+        if live.next_seq > live.announced:
+            return
+        if live.next_seq > awaited:
+            # That one came; what is missing now is another one, with a wait of its own.
+            self._missing(live)
+        else:
+            self._repair(live)
+
+    def _stop_holding(self, live: LiveFeed) -> None:
+        if live.holding is not None:
+            live.holding[0].cancel()
+            live.holding = None
+
+    def _take_early(self, live: LiveFeed) -> None:
+        while (change := live.early.pop(live.next_seq, None)) is not None:
+            self._take(live, change)
+        if live.early and min(live.early) < live.next_seq:
+            live.early = {seq: change for seq, change in live.early.items() if seq > live.next_seq}
 
     def _take(self, live: LiveFeed, change: Change) -> None:
         live.partial.append(change)
@@ -160,6 +234,7 @@ class Feeds:
     def _repair(self, live: LiveFeed) -> None:
         if not live.repairing:
             live.repairing = True
+            self._stop_holding(live)
             self._spawn(self._read_log(live), name="feed-repair")
 
     async def _read_log(self, live: LiveFeed) -> None:
@@ -168,15 +243,20 @@ class Feeds:
                 rows = await self._store.read_changes(live.account_id, live.next_seq - 1, REPAIR_ROWS)
                 # After the rows: whatever rules they were committed under are known now.
                 await self._refresh()
+                self._tally.log_rows_read += len(rows)
                 if not rows:
                     live.announced = live.next_seq - 1
+                    live.early.clear()
                 elif rows[0].seq != live.next_seq:
                     live.partial.clear()
+                    live.early.clear()
                     live.at = await self._store.head(live.account_id)
                     self._lost(live)
                 for row in rows:
                     if row.seq == live.next_seq:
                         self._take(live, row)
+                if live.early:
+                    self._take_early(live)
                 await asyncio.sleep(0)
         except Exception:
             # The poll finds the gap again; until then the connections only see a pause.
@@ -186,16 +266,27 @@ class Feeds:
             live.repairing = False
 
     async def poll(self) -> None:
-        """Compare every live feed with the log's head, for ever; finds what no announcement told."""
+        """Compare every live feed with the log's head, for ever; finds what no announcement told.
+
+        The version of rules and schemas is asked for more often: it is one small row, and rights wait for it.
+        """
+        looked_at = monotonic()
         while True:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(VERSION_POLL_S)
             try:
                 await self._refresh()
             except Exception:
                 log.warning("version_poll_failed", exc_info=True)
-            accounts = list(self._live)
-            for start in range(0, len(accounts), POLL_CHUNK):
-                await self.look(accounts[start : start + POLL_CHUNK])
+            pause_s = SOON_POLL_S if self._bus.configured and not self._bus.up else POLL_S
+            if monotonic() - looked_at >= pause_s - VERSION_POLL_S / 2:
+                looked_at = monotonic()
+                await self.look_at_all()
+
+    async def look_at_all(self) -> None:
+        """One poll of every live feed."""
+        accounts = list(self._live)
+        for start in range(0, len(accounts), POLL_CHUNK):
+            await self.look(accounts[start : start + POLL_CHUNK])
 
     async def look(self, accounts: Sequence[str], *, grace_s: float = GRACE_S) -> None:
         """One poll: compare feeds with the log's heads, and repair those that are behind and stay so.

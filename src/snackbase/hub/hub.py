@@ -15,6 +15,7 @@ import structlog
 
 from snackbase import errors
 from snackbase.auth import Claims
+from snackbase.bus.base import Bus
 from snackbase.catalog import Catalog
 from snackbase.config import Settings
 from snackbase.errors import Closing, Forbidden
@@ -25,6 +26,7 @@ from snackbase.hub.delivery import Delivery
 from snackbase.hub.dialogue import Dialogue, who
 from snackbase.hub.explain import Explainer
 from snackbase.hub.feeds import Feeds, LiveFeed
+from snackbase.hub.neighbours import Neighbours
 from snackbase.hub.passages import Passages
 from snackbase.hub.past import Past, ReadSnapshot
 from snackbase.hub.polling import Polling
@@ -83,6 +85,7 @@ class Hub:
         reload: (claims, id of the account acted in) -> the current principal; raises SnackBaseError with a word of
             CLOSINGS.
         snapshot: reads a whole list with its place in the log (services.records).
+        bus: carries what is committed to and from other nodes.
         spawn: starts a task that the application owns.
     """
 
@@ -98,6 +101,7 @@ class Hub:
         authenticate: Callable[[str, str | None], Awaitable[Authenticated]],
         reload: Callable[[Claims, str], Awaitable[Principal]],
         snapshot: ReadSnapshot,
+        bus: Bus,
         spawn: Callable[..., object],
     ) -> None:
         self._catalog = catalog
@@ -119,6 +123,10 @@ class Hub:
             refresh=self._refresh,
             spawn=spawn,
             tally=counters,
+            bus=bus,
+        )
+        self.neighbours = Neighbours(
+            bus, self.feeds, catalog, deliver=self.deliver, refresh=self._refresh, spawn=spawn
         )
         self.delivery = Delivery(
             most=settings.realtime_outbox_bytes,
@@ -179,7 +187,8 @@ class Hub:
         self.lagging = self.delivery.lagging
 
     def start(self) -> None:
-        """Begin to keep time; on the running loop."""
+        """Begin to keep time and to hear other nodes; on the running loop."""
+        self.neighbours.start()
         self._spawn(self.feeds.poll(), name="head-poll")
         self._spawn(self.delivery.watch(), name="outbox-watch")
         self._spawn(self._time.run(), name="realtime-timers")
@@ -392,6 +401,11 @@ class Hub:
             asyncio.get_running_loop().call_soon(self._round)
         self._pending.append(changes)
 
+    def committed(self, changes: Sequence[Change]) -> None:
+        """What this node committed: for the clients here and for the other nodes."""
+        self.deliver(changes)
+        self.neighbours.tell(changes)
+
     def _round(self) -> None:
         pending, self._pending = self._pending, []
         for changes in pending:
@@ -439,6 +453,7 @@ class Hub:
         self._round()
         before = {definition.collection.id: definition.collection for definition in self._catalog.all()}
         self._catalog.replace(version, collections)
+        self.neighbours.tell_version(version)
         self._passages.clear()
         self.rights.catalog_changed(list(self.feeds.all()), before)
 

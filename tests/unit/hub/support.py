@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from snackbase.auth import Claims
+from snackbase.bus.base import NoBus
 from snackbase.catalog import Catalog
 from snackbase.config import Settings
 from snackbase.errors import Closing, Unauthorized
@@ -191,6 +192,7 @@ class House:
             authenticate=self.authenticate,
             reload=self.reload,
             snapshot=self.snapshot,
+            bus=NoBus(),
             spawn=spawn,
         )
         store.on_commit = self.hub.deliver

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snackbase.bus.base import Bus, NoBus
 from snackbase.hub.feeds import Feeds, LiveFeed
 from snackbase.metrics import Counters
 from snackbase.model import Change, Head, Op
@@ -61,7 +62,7 @@ class LogStore:
 class Scene:
     """Feeds over a log store; what was routed is in `routed`."""
 
-    def __init__(self, sizes: list[int]) -> None:
+    def __init__(self, sizes: list[int], *, bus: Bus | None = None) -> None:
         self.store = LogStore(log_of(sizes))
         self.routed: list[list[int]] = []
         self.lost = 0
@@ -74,6 +75,7 @@ class Scene:
             refresh=self.refresh,
             spawn=self.spawn,
             tally=Counters(),
+            bus=bus or NoBus(),
         )
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> None:
