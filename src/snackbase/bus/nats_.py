@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import groupby
 from urllib.parse import urlsplit
 
 import structlog
@@ -90,9 +89,12 @@ class NatsBus:
         if not self._up:
             add(self._tally, "not_sent", len(changes))
             return
-        for account_id, rows in groupby(changes, key=lambda change: change.account_id):
+        accounts: dict[str, list[Change]] = {}
+        for change in changes:
+            accounts.setdefault(change.account_id, []).append(change)
+        for account_id, rows in accounts.items():
             subject = self._subject(account_id)
-            for message in self._hints.pack(self._epoch(), version, list(rows)):
+            for message in self._hints.pack(self._epoch(), version, rows):
                 self._put(subject, message)
 
     def publish_version(self, version: int) -> None:

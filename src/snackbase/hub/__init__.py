@@ -2,6 +2,7 @@
 
 from snackbase.hub.admission import Refused
 from snackbase.hub.connection import Connection
-from snackbase.hub.hub import Authenticated, Hub, Opening
+from snackbase.hub.hub import Hub
+from snackbase.hub.opening import Authenticated, Opening
 
 __all__ = ["Authenticated", "Connection", "Hub", "Opening", "Refused"]

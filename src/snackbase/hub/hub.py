@@ -8,9 +8,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
 
-import msgspec
 import structlog
 
 from snackbase import errors
@@ -27,6 +25,7 @@ from snackbase.hub.dialogue import Dialogue, who
 from snackbase.hub.explain import Explainer
 from snackbase.hub.feeds import Feeds, LiveFeed
 from snackbase.hub.neighbours import Neighbours
+from snackbase.hub.opening import Authenticated, Opening
 from snackbase.hub.passages import Passages
 from snackbase.hub.past import Past, ReadSnapshot
 from snackbase.hub.polling import Polling
@@ -37,7 +36,6 @@ from snackbase.hub.timekeeper import Timekeeper, timing_of
 from snackbase.metrics import Counters, add
 from snackbase.model import Change, Collection, Head, Op, Position, Principal
 from snackbase.realtime import protocol
-from snackbase.realtime.link import Wire
 from snackbase.realtime.position import Positions
 from snackbase.realtime.protocol import ProtocolError, SubscribeRequest
 from snackbase.realtime.session import State
@@ -50,31 +48,6 @@ GONE = frozenset({"collection_not_found", "forbidden"})
 """What a stream that comes back is told in the stream, because any other answer would end an EventSource for ever."""
 SLOW_GRACE_S = 5.0
 """A slow consumer may still take what is buffered and the close code within this time; then it is cut off."""
-
-
-class Authenticated(Protocol):
-    """Who a token is for (services.authenticate)."""
-
-    @property
-    def principal(self) -> Principal: ...
-    @property
-    def claims(self) -> Claims: ...
-
-
-class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection about to be made.
-
-    Attributes:
-        authenticated: None = the token comes in the first message.
-        account: the account to watch, for superadmins (`?account=`); None = the principal's own.
-        subscriptions: how many the stream begins with; SSE merges the events of several.
-    """
-
-    wire: Wire
-    address: str
-    authenticated: Authenticated | None
-    account: str | None = None
-    subscriptions: int = 0
 
 
 class Hub:
@@ -125,9 +98,7 @@ class Hub:
             tally=counters,
             bus=bus,
         )
-        self.neighbours = Neighbours(
-            bus, self.feeds, catalog, deliver=self.deliver, refresh=self._refresh, spawn=spawn
-        )
+        self.neighbours = Neighbours(bus, self.feeds, catalog, deliver=self.deliver, refresh=self._refresh, spawn=spawn)
         self.delivery = Delivery(
             most=settings.realtime_outbox_bytes,
             most_in_all=settings.realtime_outbox_total_bytes,

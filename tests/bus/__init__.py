@@ -1,0 +1,1 @@
+"""The bus: hints as bytes, and the ways between nodes over a real NATS."""
