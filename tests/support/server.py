@@ -74,6 +74,10 @@ class ServerProcess:
         return self._process.poll() if self._process else None
 
     @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def output(self) -> str:
         """Everything that was printed, over all its starts."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""

@@ -300,8 +300,7 @@ def _publish(metrics: Metrics, hub: Hub, store: SQLiteStore, bus: Bus) -> None:
     metrics.gauge("realtime_connections", hub.counts, help="Live connections.", label="transport")
     metrics.gauge("realtime_subscriptions", hub.subscriptions, help="Live subscriptions.")
     metrics.gauge("log_head", partial(_log_head, hub), help="Newest number routed of any live account's log.")
-    if bus.configured:
-        metrics.gauge("bus_up", lambda: int(bus.up), help="Whether hints of other nodes arrive by the bus.")
+    metrics.gauge("bus_up", lambda: int(bus.up), help="1 while hints of other nodes arrive by the bus.")
     for name in store.stats():
         metrics.gauge(f"store_{name}", partial(_stat, store, name))
 

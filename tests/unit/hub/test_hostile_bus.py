@@ -125,12 +125,12 @@ async def test_what_does_not_come_in_a_moment_is_read_from_the_log_and_the_rest_
     assert made.reads == {1: 1}
 
 
-async def test_each_missing_change_gets_a_moment_of_its_own() -> None:
+async def test_each_missing_change_gets_a_moment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds_module, "HOLD_S", 1000)
     made = CountingScene([1] * 4)
     live = await made.feeds.acquire("a")
     made.store.committed = 4
     made.feeds.accept(made.store.rows[1:2])
-    await asyncio.sleep(0.002)
     made.feeds.accept([made.store.rows[3], made.store.rows[0]])
     assert made.routed == [[1], [2]]
     made.feeds._waited(live)
