@@ -27,3 +27,22 @@ def resident_bytes(pid: int) -> int:
     """Resident memory of a process tree. What the kernel holds for its sockets is not in it."""
     pages = sum(int((PROC / str(one) / "statm").read_text().split()[1]) for one in tree(pid))
     return pages * 4096
+
+
+class Peak:
+    """The most resident memory of a process, in bytes, beyond what it had when this was made.
+
+    Source: proc(5): writing 5 to clear_refs sets VmHWM back to what is resident now.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._folder = PROC / str(pid)
+        (self._folder / "clear_refs").write_text("5")
+        self._before = self._kilobytes("VmRSS")
+
+    def _kilobytes(self, name: str) -> int:
+        lines = (self._folder / "status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+    def grown(self) -> int:
+        return (self._kilobytes("VmHWM") - self._before) * 1024

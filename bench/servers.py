@@ -5,6 +5,7 @@ event, and SnackBase besides confines everything to the account.
 """
 
 import http.client
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from bench.programs import BenchError
-from tests.support.server import ServerProcess, Setting, free_port
+from tests.support.server import ROOT, ServerProcess, Setting, free_port
 
 COLLECTION = "bench_items"
 TENANT_FIELDS = (("seqno", "number"), ("writer", "number"), ("sent_us", "number"), ("tenant", "text"), ("body", "text"))
@@ -50,22 +51,31 @@ class Server(Protocol):
 
     def stop(self) -> None: ...
 
+    def kill(self) -> None:
+        """End it as a crash does (SIGKILL)."""
+
+    def again(self) -> None:
+        """Start it on the data and the port it had; returns when it answers."""
+
 
 class SnackBaseServer:
     """`snackbase serve` with SQLite.
 
     Args:
         synchronous: FULL survives a power cut; NORMAL may lose the newest writes in one.
+        watched: run `bench.watched`, which is the same and looks how long its event loop is held.
+        settings: by the names of the documented table.
     """
 
     style = "snackbase"
     path = f"/api/v1/records/{COLLECTION}"
     kinds: tuple[str, ...] = ("snackbase-ws", "snackbase-sse")
 
-    def __init__(self, synchronous: str) -> None:
+    def __init__(self, synchronous: str, *, watched: bool = False, **settings: Setting) -> None:
         self.name = f"SnackBase {synchronous}"
         self.durability = f"synchronous={synchronous}"
-        self._synchronous = synchronous
+        self._settings: dict[str, Setting] = {"SQLITE_SYNCHRONOUS": synchronous, **settings}
+        self._arguments = ("serve", "bench.watched:app") if watched else ("serve",)
         self.token = ""
         self.tokens = Path()
         self._process: ServerProcess | None = None
@@ -80,8 +90,11 @@ class SnackBaseServer:
 
     def start(self, folder: Path) -> None:
         # So few users stand for many that their limit of connections has to go.
-        settings: dict[str, Setting] = {"SQLITE_SYNCHRONOUS": self._synchronous, "REALTIME_MAX_CONNECTIONS_PER_USER": 0}
-        self._process = ServerProcess(folder, settings=settings)
+        settings: dict[str, Setting] = {"REALTIME_MAX_CONNECTIONS_PER_USER": 0}
+        path = {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+        self._process = ServerProcess(
+            folder, settings=settings | self._settings, arguments=self._arguments, environment=path
+        )
         self._process.start_now()
         root = {"account": "system", "email": ServerProcess.SUPERADMIN_EMAIL}
         api = Api(self.port, "Bearer ")
@@ -106,6 +119,12 @@ class SnackBaseServer:
         if self._process is not None:
             self._process.stop_now()
 
+    def kill(self) -> None:
+        self._running().kill_now()
+
+    def again(self) -> None:
+        self._running().start_now()
+
     def _running(self) -> ServerProcess:
         if self._process is None:
             raise BenchError("The server was not started.")
@@ -125,6 +144,8 @@ class PocketBaseServer:
         self.port = 0
         self.token = ""
         self.tokens = Path()
+        self._command: list[str] = []
+        self._output = Path()
         self._process: subprocess.Popen[bytes] | None = None
 
     @staticmethod
@@ -147,12 +168,10 @@ class PocketBaseServer:
         data, email = f"--dir={folder / 'data'}", "root@example.com"
         subprocess.run([program, "superuser", "upsert", email, PASSWORD, data], check=True, stdout=subprocess.DEVNULL)
         self.port = free_port()
-        with (folder / "output.txt").open("wb") as output:
-            self._process = subprocess.Popen(
-                [program, "serve", f"--http=127.0.0.1:{self.port}", data], stdout=output, stderr=output
-            )
+        self._output = folder / "output.txt"
+        self._command = [program, "serve", f"--http=127.0.0.1:{self.port}", data]
+        self.again()
         api = Api(self.port, "")
-        api.wait("/api/health")
         login = {"identity": email, "password": PASSWORD}
         api.token = api.post("/api/collections/_superusers/auth-with-password", login)["token"]
         api.send("PATCH", "/api/settings", {"batch": {"enabled": True, "maxRequests": 100, "timeout": 30}})
@@ -174,6 +193,18 @@ class PocketBaseServer:
             login = {"identity": email, "password": PASSWORD}
             found.append(api.post("/api/collections/members/auth-with-password", login)["token"])
         self.token, self.tokens = found[0], _written(folder, found)
+
+    def kill(self) -> None:
+        """End it as a crash does (SIGKILL)."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def again(self) -> None:
+        """Start it on the data and the port it had; returns when it answers."""
+        with self._output.open("ab") as output:
+            self._process = subprocess.Popen(self._command, stdout=output, stderr=output)
+        Api(self.port, "").wait("/api/health")
 
     def stop(self) -> None:
         if self._process is not None:
@@ -199,8 +230,16 @@ class Api:
     def post(self, path: str, body: Any) -> Any:
         return self.send("POST", path, body)
 
+    def text(self, path: str) -> str:
+        """The answer as it is."""
+        return self._answer("GET", path, None).decode()
+
     def send(self, method: str, path: str, body: Any) -> Any:
         """The decoded answer. Raises BenchError for any status but 2xx."""
+        text = self._answer(method, path, body)
+        return msgspec.json.decode(text) if text else None
+
+    def _answer(self, method: str, path: str, body: Any) -> bytes:
         headers = {"Content-Type": "application/json"}
         if self.token:
             headers["Authorization"] = self._scheme + self.token
@@ -213,7 +252,7 @@ class Api:
             connection.close()
         if answer.status // 100 != 2:
             raise BenchError(f"{method} {path}: {answer.status} {text[:300].decode(errors='replace')}")
-        return msgspec.json.decode(text) if text else None
+        return text
 
     def wait(self, path: str) -> None:
         """Until the server answers."""

@@ -16,7 +16,7 @@ K = TypeVar("K")
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.02, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
 def add(counts: dict[K, int], key: K, n: int = 1) -> None:
@@ -58,6 +58,7 @@ class Counters:
         deliveries: transport -> events handed to a link.
         bytes_sent: bytes handed to links. messages_received: messages from clients.
         resyncs: reason -> resync messages. resumes: result (complete, resync, ...) -> subscribes with a position.
+        replay_rows: log rows read for those who resume or poll; they share what was read.
         encodings: encodings of events, one a group; deliveries / encodings is what sharing saves.
         errors: code -> errors told to clients, over REST and realtime.
         auth_failures: code -> refused tokens and logins.
@@ -84,6 +85,7 @@ class Counters:
         "log_rows_read",
         "loop_lag",
         "messages_received",
+        "replay_rows",
         "request_seconds",
         "requests",
         "resumes",
@@ -100,6 +102,7 @@ class Counters:
         self.encodings = 0
         self.resyncs: dict[str, int] = {}
         self.resumes: dict[str, int] = {}
+        self.replay_rows = 0
         self.errors: dict[str, int] = {}
         self.auth_failures: dict[str, int] = {}
         self.requests: dict[tuple[str, str, str], int] = {}
@@ -153,6 +156,7 @@ class Metrics:
         yield _counter("realtime_resumes", "Subscribes with a position.", c.resumes, ("result",))
         yield _counter("bus_hints", "Hints to and from other nodes, by what became of them.", c.hints, ("result",))
         yield _counter("log_rows_read", "Log rows that no announcement had brought.", {(): c.log_rows_read}, ())
+        yield _counter("realtime_replay_rows", "Log rows read for replays and polls.", {(): c.replay_rows}, ())
         yield _counter("errors", "Errors told to clients.", c.errors, ("code",))
         yield _counter("auth_failures", "Refused tokens and logins.", c.auth_failures, ("reason",))
         yield _counter("http_requests", "Answered requests.", c.requests, ("method", "route", "status"))

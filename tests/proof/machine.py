@@ -350,15 +350,21 @@ class Machine(RuleBasedStateMachine):
 
     async def _hold(self) -> None:
         here = [client for client in self.clients if client not in self.away]
-        looking = asyncio.create_task(
-            compare([PythonHolder(client) for client in here], self._heads, patience_s=PATIENCE_S)
-        )
+        looking = asyncio.create_task(self._look(here))
         await asyncio.wait([looking, *self.runs], return_when=asyncio.FIRST_COMPLETED)
         for run in self.runs:
             if run.done():
                 looking.cancel()
                 run.result()
         await looking
+
+    async def _look(self, here: Sequence[Client]) -> None:
+        lists = [one for client in here for one in client.lists]
+        settled = False
+        while not settled:
+            await compare([PythonHolder(client) for client in here], self._heads, patience_s=PATIENCE_S)
+            # A client that was refused asks again by itself: what it is in the middle of can only be judged later.
+            settled = all(one.state in (State.LIVE, State.REFUSED) for one in lists)
         for client in here:
             for one in client.lists:
                 self._judge(client, one)

@@ -15,7 +15,7 @@ from snackbase.metrics import Counters, Histogram
 
 log = structlog.get_logger("snackbase.app")
 
-LAG_PROBE_S = 0.25
+LAG_PROBE_S = 0.05
 MOST_AFTER_HOOKS = 1000
 
 

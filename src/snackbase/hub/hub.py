@@ -109,7 +109,7 @@ class Hub:
         async def reload_of(connection: Connection) -> Principal:
             return await reload(connection.identity, connection.feed.account_id)
 
-        self._passages = Passages(store.read_changes, position=self._token)
+        self._passages = Passages(store.read_changes, position=self._token, counters=counters)
         self._replays = Replays(
             self._passages,
             caught_up=lambda connection, replay: self._past.caught_up(connection, replay),
@@ -162,6 +162,7 @@ class Hub:
         self.neighbours.start()
         self._spawn(self.feeds.poll(), name="head-poll")
         self._spawn(self.delivery.watch(), name="outbox-watch")
+        self._spawn(self._passages.tidy(), name="log-passages")
         self._spawn(self._time.run(), name="realtime-timers")
 
     @property

@@ -5,9 +5,12 @@ the head, so a replay can always catch up with the live stream without another r
 forgotten, the oldest first when it grows over its budget.
 """
 
+import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 
+from snackbase.metrics import Counters
 from snackbase.model import Change, Head
 from snackbase.realtime.resume import Passage
 
@@ -15,6 +18,7 @@ CHUNK_ROWS = 200
 MOST_BYTES = 16 << 20
 """JSON bytes of log rows kept; decoded and encoded again they take some three times that."""
 KEEP_S = 5.0
+TIDY_S = 1.0
 
 Read = Callable[[str, int, int], Awaitable[list[Change]]]
 
@@ -58,11 +62,11 @@ class Passages:
         position: (account, place) -> the token of a place under the rules now in force.
     """
 
-    def __init__(self, read: Read, *, position: Callable[[str, Head], str]) -> None:
+    def __init__(self, read: Read, *, position: Callable[[str, Head], str], counters: Counters) -> None:
         self._read = read
         self._position = position
+        self._counters = counters
         self._stretches: dict[str, list[Stretch]] = {}
-        self.rows_read = 0
 
     def at_hand(self, account_id: str, seq: int, most: int, now: float) -> list[Passage]:
         """What follows `seq`, as far as it is kept; empty = it has to be read."""
@@ -87,14 +91,18 @@ class Passages:
 
     async def _whole(self, account_id: str, seq: int, limit: int) -> list[Change]:
         """Rows of whole transactions only."""
-        rows = await self._read(account_id, seq, limit)
+        rows = await self._asked(account_id, seq, limit)
         if not rows or rows[0].seq != seq + 1:
             raise Pruned
         if rows[0].tx_size > len(rows):
-            rows = await self._read(account_id, seq, rows[0].tx_size)
-        self.rows_read += len(rows)
+            rows = await self._asked(account_id, seq, rows[0].tx_size)
         while rows and rows[-1].tx_index + 1 < rows[-1].tx_size:
             rows.pop()
+        return rows
+
+    async def _asked(self, account_id: str, seq: int, limit: int) -> list[Change]:
+        rows = await self._read(account_id, seq, limit)
+        self._counters.replay_rows += len(rows)
         return rows
 
     def _made(self, account_id: str, rows: Sequence[Change]) -> list[Passage]:
@@ -127,6 +135,12 @@ class Passages:
             if stretch.end == rows[0].seq - 1:
                 stretch.add(self._made(account_id, rows))
                 return
+
+    async def tidy(self) -> None:
+        """Forget now and then, for ever: also when nobody resumes any more, and for those who only poll."""
+        while True:
+            await asyncio.sleep(TIDY_S)
+            self.forget(monotonic())
 
     def forget(self, now: float) -> None:
         """Drop what was not used lately, and the oldest while there is too much."""

@@ -84,7 +84,6 @@ class Replays:
                 while self._ready and monotonic() < turn_ends:
                     await self._guarded(*self._ready.popleft())
                 self._wake(monotonic())
-                self._passages.forget(monotonic())
                 await asyncio.sleep(0 if self._ready else WAIT_S)
         finally:
             self._running = False
