@@ -17,6 +17,8 @@ from snackbase.model import Position
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 MAX_TOKEN_LENGTH = 128
 MAX_SEQ = 2**63 - 1
+FORMER_CHECK = 10
+"""Hex digits of a check that did not cover the version yet: clients may hold such positions."""
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -52,7 +54,14 @@ class Positions:
 
     def foreign(self, account_id: str, token: Token) -> bool:
         """Whether a token is another account's; known also of places that the account's log has not reached."""
-        return not token.check.startswith(_mark(account_id))
+        return len(token.check) != FORMER_CHECK and not token.check.startswith(_mark(account_id))
+
+    def stands(self, account_id: str, token: Token, ts_us: int) -> bool:
+        """Whether the token names the row of this time. One that was issued before 24 November 2026 still does."""
+        if len(token.check) == FORMER_CHECK:
+            row = f"{account_id}.{token.seq}.{ts_us}"
+            return token.check == blake2b(row.encode(), digest_size=FORMER_CHECK // 2).hexdigest()
+        return token.check == self.check(account_id, Position(token.seq, ts_us, token.version))
 
     @staticmethod
     def parse(text: str) -> Token | None:

@@ -8,7 +8,7 @@ with the same code as live delivery, by today's rules and fields, and shares wha
 from collections.abc import Sequence
 from typing import Protocol
 
-from snackbase.model import Change, Head, Op, Position
+from snackbase.model import Change, Head, Op
 from snackbase.realtime.fanout import Judged, Member, events_through, payloads_of, unstage
 from snackbase.realtime.link import Wire
 from snackbase.realtime.position import Positions, Token
@@ -48,8 +48,7 @@ def refusal(token: Token | None, positions: Positions, account_id: str, window: 
         ts_us = window.head.ts_us
     if ts_us is None:
         return "expired"
-    place = Position(token.seq, ts_us, token.version)
-    return None if token.check == positions.check(account_id, place) else "unknown"
+    return None if positions.stands(account_id, token, ts_us) else "unknown"
 
 
 def crossing(token: Token, now: int, versions: Sequence[tuple[int, int]], *, every: bool, personal: bool) -> str | None:

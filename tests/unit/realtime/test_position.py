@@ -1,6 +1,7 @@
 """realtime/position.py: positions are opaque, canonical, and bound to account, row and history."""
 
 import re
+from hashlib import blake2b
 
 import pytest
 from hypothesis import given
@@ -38,6 +39,17 @@ def test_an_account_knows_its_own_positions_and_nobody_elses() -> None:
 
     assert token is not None
     assert [POSITIONS.foreign(account, token) for account in ("a", "b")] == [False, True]
+
+
+def test_a_position_of_the_former_form_is_still_honoured_for_its_own_row_alone() -> None:
+    check = blake2b(b"a.7.1000", digest_size=5).hexdigest()
+    token = POSITIONS.parse(f"abc123.7.{check}.3")
+
+    assert token is not None
+    assert not POSITIONS.foreign("a", token)
+    assert POSITIONS.stands("a", token, 1000)
+    assert not POSITIONS.stands("a", token, 1001)
+    assert not POSITIONS.stands("b", token, 1000)
 
 
 @given(st.text(max_size=200))
