@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import apsw
-
 from snackbase import SnackBase
 from snackbase.app import graph
 from snackbase.hub import Hub, hub
 from snackbase.hub.replays import Replays
 from snackbase.model import Change
 from snackbase.storage import sqlite
+from snackbase.storage.asking import Asking
 from snackbase.storage.retention import Pruner
 from snackbase.storage.writer import Writer
 
@@ -51,8 +50,8 @@ class DyingWriter(Writer):
 
 
 class DyingPruner(Pruner):
-    def delete(self, cursor: apsw.Cursor) -> None:
-        super().delete(cursor)
+    def delete(self) -> Asking[None]:
+        yield from super().delete()
         at("while pruning")
 
 

@@ -15,8 +15,9 @@ import msgspec
 
 from snackbase.config import ConfigError, Settings
 from snackbase.origins import Origins
+from snackbase.storage.asking import answered
 from snackbase.storage.connection import BUSY_WRITER_MS
-from snackbase.storage.schema import MIGRATIONS, stored_version
+from snackbase.storage.schema import MIGRATIONS, SQLITE, stored_version
 from snackbase.storage.upgrade import FOLDER
 
 FIXED_IN = (3, 51, 3)
@@ -107,7 +108,7 @@ def _schema(connection: apsw.Connection) -> Finding:
         return connection.execute(sql, tuple(args)).fetchall()
 
     try:
-        at = stored_version(run)
+        at = answered(run, stored_version(SQLITE))
     except ConfigError as error:
         return Finding("schema", False, str(error))
     newest = len(MIGRATIONS)

@@ -16,7 +16,7 @@ from snackbase.model import SYSTEM_FIELDS, Collection, Field, FieldType
 from snackbase.storage.base import SchemaChange
 from snackbase.storage.codec import Codec
 from snackbase.storage.definitions import target_of
-from snackbase.storage.schema import column_type, create_table, indexes, quoted
+from snackbase.storage.schema import Dialect, create_table, indexes, quoted
 
 Literal = Callable[[Any], str]
 
@@ -32,10 +32,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to run, in order, and which definitions are stored afterwards.
 
     Attributes:
+        version: the new global version. kept: the definition before; None = there was none.
         must_be_empty: fields that existing records could not fill; refused when the table has any.
         after: the new definition; None = dropped. others: further definitions with a new version.
     """
 
+    version: int
+    kept: Collection | None
     steps: tuple[Step, ...]
     after: Collection | None
     others: tuple[Collection, ...] = ()
@@ -48,6 +51,7 @@ def plan(
     *,
     version: int,
     tables: Sequence[str],
+    dialect: Dialect,
     literal: Literal,
 ) -> Plan:
     """Decide what a change does.
@@ -64,30 +68,33 @@ def plan(
     if before is None:
         if after is None:
             raise ValueError("a schema change needs a definition before or after")
-        return _create(after, stored, version=version, tables=tables)
+        return _create(after, stored, version=version, tables=tables, dialect=dialect)
     kept = stored.get(before.id)
     if kept is None:
         raise NotFound(f"The collection {before.name} does not exist.", code="collection_not_found")
     if kept.version != before.version:
         raise Conflict(f"The collection {kept.name} was changed meanwhile; read it again.", code="changed_meanwhile")
     if after is None:
-        return _drop(kept, stored)
-    return _change(kept, after, stored, version=version, literal=literal)
+        return _drop(kept, stored, version=version)
+    return _change(kept, after, stored, version=version, dialect=dialect, literal=literal)
 
 
-def _create(after: Collection, stored: Mapping[str, Collection], *, version: int, tables: Sequence[str]) -> Plan:
+def _create(
+    after: Collection, stored: Mapping[str, Collection], *, version: int, tables: Sequence[str], dialect: Dialect
+) -> Plan:
     _check(after, stored)
-    table = wanted = "c_" + after.name.lower()
+    wanted = "c_" + after.name.lower()
+    table = dialect.named(wanted)
     number = 1
     while table in tables:
         number += 1
-        table = f"{wanted}_{number}"
+        table = dialect.named(f"{wanted}_{number}")
     after = msgspec.structs.replace(after, table=table, version=version, schema_version=version, rules_version=version)
-    steps = [Step(create_table(after)), *(Step(index.sql) for index in indexes(after).values())]
-    return Plan(steps=tuple(steps), after=after)
+    steps = [Step(create_table(after, dialect)), *(Step(index.sql) for index in indexes(after, dialect).values())]
+    return Plan(version=version, kept=None, steps=tuple(steps), after=after)
 
 
-def _drop(kept: Collection, stored: Mapping[str, Collection]) -> Plan:
+def _drop(kept: Collection, stored: Mapping[str, Collection], *, version: int) -> Plan:
     for other in stored.values():
         for field in other.fields:
             if other.id != kept.id and field.type is FieldType.REFERENCE and target_of(field, [kept]) is not None:
@@ -95,11 +102,17 @@ def _drop(kept: Collection, stored: Mapping[str, Collection]) -> Plan:
                     f"The field {field.name} of {other.name} refers to {kept.name}; drop that field first.",
                     code="referenced",
                 )
-    return Plan(steps=(Step(f"DROP TABLE {quoted(kept.table)}"),), after=None)
+    return Plan(version=version, kept=kept, steps=(Step(f"DROP TABLE {quoted(kept.table)}"),), after=None)
 
 
 def _change(
-    kept: Collection, after: Collection, stored: Mapping[str, Collection], *, version: int, literal: Literal
+    kept: Collection,
+    after: Collection,
+    stored: Mapping[str, Collection],
+    *,
+    version: int,
+    dialect: Dialect,
+    literal: Literal,
 ) -> Plan:
     if after.id != kept.id:
         raise ValueError("a schema change cannot move a definition to another id")
@@ -110,14 +123,14 @@ def _change(
     _refuse_type_changes(old, new, stored, renamed)
     dropped = [field for name, field in old.items() if name not in new]
     added = [field for name, field in new.items() if name not in old]
-    had, wanted = indexes(kept), indexes(after)
+    had, wanted = indexes(kept, dialect), indexes(after, dialect)
     stale = {field.name for field in dropped}
     # An index over a field that is dropped and added again (another spelling) names the same columns: made anew.
     kept_indexes = {name for name in had.keys() & wanted.keys() if not stale & set(had[name].fields)}
     steps = [Step(f"DROP INDEX {quoted(name)}") for name in had if name not in kept_indexes]
     steps += [Step(f"ALTER TABLE {quoted(kept.table)} DROP COLUMN {quoted(field.name)}") for field in dropped]
     for field in added:
-        steps += _add(kept.table, field, literal)
+        steps += _add(kept.table, field, dialect, literal)
     steps += [Step(index.sql) for name, index in wanted.items() if name not in kept_indexes]
     altered = bool(dropped) or any(field.default is not None for field in added)
     rights = (kept.rules, kept.list_fields, kept.view_fields) != (after.rules, after.list_fields, after.view_fields)
@@ -129,6 +142,8 @@ def _change(
         created_at=kept.created_at,
     )
     return Plan(
+        version=version,
+        kept=kept,
         steps=tuple(steps),
         after=after,
         others=_followers(kept, after, stored, version=version) if kept.name != after.name else (),
@@ -154,8 +169,8 @@ def _refuse_type_changes(
         raise ValidationFailed(details[0].message, code="type_change", details=details)
 
 
-def _add(table: str, field: Field, literal: Literal) -> list[Step]:
-    column = f"ALTER TABLE {quoted(table)} ADD COLUMN {quoted(field.name)} {column_type(field)}"
+def _add(table: str, field: Field, dialect: Dialect, literal: Literal) -> list[Step]:
+    column = f"ALTER TABLE {quoted(table)} ADD COLUMN {quoted(field.name)} {dialect.column_type(field)}"
     if field.default is None:
         return [Step(column)]
     codec = Codec([field])

@@ -52,13 +52,15 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     """One SQL statement on system tables, with `?` placeholders (the dialect translates), inside a transaction.
 
     `rows`: when given, exactly so many rows must be changed, else `error` is raised and the whole transaction fails.
-    `error` also replaces a unique violation of this statement.
+    `error` also replaces a unique violation of this statement. Transactions with statements of one account never run
+    beside each other; with `alone`, not beside those of any account: for what is unique or counted over all.
     """
 
     sql: str
     args: tuple[Any, ...] = ()
     rows: int | None = None
     error: Exception | None = None
+    alone: bool = False
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,10 +12,13 @@ import apsw
 import msgspec
 
 from snackbase.model import Change, Head, Op, Record
+from snackbase.storage.asking import Ask, Asking
+from snackbase.storage.base import Transaction
 from snackbase.storage.codec import encode
 from snackbase.storage.statements import APPEND_CHANGE, READ_HEAD, ROW_BYTES, SET_HEAD
 
 MOST_CACHED_HEADS = 50_000
+_decode = msgspec.json.decode
 
 
 class Draft(msgspec.Struct):
@@ -55,11 +58,15 @@ class ChangeLog:
         self._rows: list[tuple[Any, ...]] = []
         self._moved: dict[int, Slot] = {}
 
-    def slot(self, cursor: apsw.Cursor, account_id: str) -> Slot | None:
+    def guard(self, transaction: Transaction) -> Asking[None]:
+        """Nothing to do: the database's write lock is held."""
+        yield from ()
+
+    def slot(self, account_id: str, *, exact: bool) -> Asking[Slot | None]:
         """The account's head including this group's earlier changes; None: there is no such account."""
         slot = self._slots.get(account_id)
         if slot is None:
-            rows: list[Any] = cursor.execute(READ_HEAD, (account_id,)).fetchall()
+            rows = yield Ask(READ_HEAD, (account_id,))
             if not rows:
                 return None
             if len(self._slots) >= MOST_CACHED_HEADS and not self._moved:
@@ -73,36 +80,11 @@ class ChangeLog:
         """Number the drafts of one transaction, which must not fail any more."""
         if not drafts:
             return ()
-        tx_id, size, seq = self._new_tx_id(), len(drafts), slot.seq
-        changes = []
-        for index, draft in enumerate(drafts):
-            seq += 1
-            changes.append(
-                Change(
-                    account_id=account_id,
-                    seq=seq,
-                    ts_us=ts_us,
-                    op=draft.op,
-                    collection_id=draft.collection_id,
-                    schema_version=draft.schema_version,
-                    record_id=draft.record_id,
-                    data=draft.data,
-                    prev=draft.prev,
-                    raw=draft.raw,
-                    tx_id=tx_id,
-                    tx_index=index,
-                    tx_size=size,
-                    actor=actor,
-                )
-            )
-            before = None if draft.prev is None else encode(draft.prev)
-            prev = None if before is None else before.decode()
-            slot.grown += ROW_BYTES + len(draft.raw) + (0 if before is None else len(before))
-            place = (slot.num, seq, ts_us, draft.op.value, draft.collection_id, draft.schema_version, draft.record_id)
-            self._rows.append((*place, draft.raw.decode(), prev, tx_id, index, size, actor))
-        slot.seq, slot.ts_us = seq, ts_us
+        changes, rows, size = numbered(slot, account_id, drafts, ts_us=ts_us, actor=actor, tx_id=self._new_tx_id())
+        slot.grown += size
+        self._rows += rows
         self._moved[slot.num] = slot
-        return tuple(changes)
+        return changes
 
     def flush(self, cursor: apsw.Cursor) -> int:
         """Write what was appended, the last statements before COMMIT; how many bytes the log grew by."""
@@ -128,3 +110,59 @@ class ChangeLog:
         self._slots.clear()
         self._rows = []
         self._moved = {}
+
+
+def numbered(
+    slot: Slot, account_id: str, drafts: Sequence[Draft], *, ts_us: int, actor: str | None, tx_id: str
+) -> tuple[tuple[Change, ...], list[tuple[Any, ...]], int]:
+    """One transaction's changes, their rows for APPEND_CHANGE, and the bytes these take; the slot moves on."""
+    size, seq, grown = len(drafts), slot.seq, 0
+    changes, rows = [], []
+    for index, draft in enumerate(drafts):
+        seq += 1
+        changes.append(
+            Change(
+                account_id=account_id,
+                seq=seq,
+                ts_us=ts_us,
+                op=draft.op,
+                collection_id=draft.collection_id,
+                schema_version=draft.schema_version,
+                record_id=draft.record_id,
+                data=draft.data,
+                prev=draft.prev,
+                raw=draft.raw,
+                tx_id=tx_id,
+                tx_index=index,
+                tx_size=size,
+                actor=actor,
+            )
+        )
+        before = None if draft.prev is None else encode(draft.prev)
+        prev = None if before is None else before.decode()
+        grown += ROW_BYTES + len(draft.raw) + (0 if before is None else len(before))
+        place = (slot.num, seq, ts_us, draft.op.value, draft.collection_id, draft.schema_version, draft.record_id)
+        rows.append((*place, draft.raw.decode(), prev, tx_id, index, size, actor))
+    slot.seq, slot.ts_us = seq, ts_us
+    return tuple(changes), rows, grown
+
+
+def change_of(account_id: str, row: Sequence[Any]) -> Change:
+    """A row of READ_CHANGES."""
+    seq, ts_us, op, collection_id, schema_version, record_id, data, prev, tx_id, tx_index, tx_size, actor = row
+    return Change(
+        account_id=account_id,
+        seq=seq,
+        ts_us=ts_us,
+        op=Op(op),
+        collection_id=collection_id,
+        schema_version=schema_version,
+        record_id=record_id,
+        data={} if data is None else _decode(data),
+        prev=None if prev is None else _decode(prev),
+        raw=b"{}" if data is None else data.encode(),
+        tx_id=tx_id,
+        tx_index=tx_index,
+        tx_size=tx_size,
+        actor=actor,
+    )

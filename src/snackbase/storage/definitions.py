@@ -4,22 +4,21 @@ The catalog of the event loop may lag behind a schema change by a moment; what a
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-import apsw
 import msgspec
 
 from snackbase.errors import Conflict, NotFound
 from snackbase.model import Collection, Field, FieldType
+from snackbase.storage.asking import Ask, Asking
 from snackbase.storage.statements import READ_COLLECTIONS, READ_VERSION, Table
 
 _decode = msgspec.json.Decoder(Collection).decode
 
 
-def read_collections(cursor: apsw.Cursor) -> tuple[int, tuple[Collection, ...]]:
+def read_collections() -> Asking[tuple[int, tuple[Collection, ...]]]:
     """The global version and every definition, by name; inside the caller's transaction."""
-    rows: list[tuple[Any, ...]] = cursor.execute(READ_COLLECTIONS).fetchall()
-    ((version,),) = cursor.execute(READ_VERSION).fetchall()
+    rows = yield Ask(READ_COLLECTIONS)
+    ((version,),) = yield Ask(READ_VERSION)
     return int(str(version)), tuple(_decode(text) for (text,) in rows)
 
 
@@ -35,9 +34,9 @@ def target_of(field: Field, collections: Iterable[Collection]) -> Collection | N
 class Definitions:
     """Tables by collection id, with the references between them in both directions."""
 
-    def __init__(self, version: int, collections: Iterable[Collection]) -> None:
+    def __init__(self, version: int, collections: Iterable[Collection], *, locks: bool = False) -> None:
         self.version = version
-        self.tables: Mapping[str, Table] = {collection.id: Table(collection) for collection in collections}
+        self.tables: Mapping[str, Table] = {one.id: Table(one, locks=locks) for one in collections}
         self.referrers: dict[str, list[tuple[Table, Field]]] = {}
         self.targets: dict[tuple[str, str], Table] = {}
         for table in self.tables.values():

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from snackbase.model import Account, User
+from snackbase.rules.like import folded
 from snackbase.storage.base import Store
 from snackbase.storage.system import ACCOUNT_COLUMNS, USER_COLUMNS, USERS, account_of, user_of
 
@@ -101,9 +102,8 @@ async def list_accounts(store: Store, query: AccountQuery) -> tuple[list[Account
     """A page of accounts and how many there are in all."""
     where = _Where()
     if query.search:
-        text = _containing(query.search)
-        # LIKE does not mind the case of ASCII letters.
-        parts = "a.name LIKE ? ESCAPE '\\' OR a.slug LIKE ? ESCAPE '\\' OR a.account_code LIKE ? ESCAPE '\\'"
+        text = _containing(folded(query.search))
+        parts = " OR ".join(f"lower(a.{name}) LIKE ? ESCAPE '\\'" for name in ("name", "slug", "account_code"))
         where.add(f"({parts})", text, text, text)
     if query.is_active is not None:
         where.add("a.is_active = ?", int(query.is_active))

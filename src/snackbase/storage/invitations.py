@@ -68,7 +68,7 @@ async def list_invitations(
     store: Store, account_id: str | None, *, status: str | None, now_s: float, skip: int, limit: int
 ) -> tuple[list[Invitation], int]:
     """A page of an account's invitations (None: of all accounts), newest first, and how many there are."""
-    terms, args = ["1"], list[Any]()
+    terms, args = ["1 = 1"], list[Any]()
     if account_id is not None:
         terms.append("account_id = ?")
         args.append(account_id)

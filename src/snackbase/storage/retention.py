@@ -10,14 +10,12 @@ once unless one transaction is larger, and in a small share of the time.
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
 
-import apsw
 import msgspec
 
+from snackbase.storage.asking import Ask, Asking
 from snackbase.storage.statements import (
     LARGEST_LOGS,
-    OLDEST_CHANGE,
     PRUNE_CHANGES,
     READ_CUT,
     READ_ENDS,
@@ -55,7 +53,10 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pruner:
-    """Finds what may go and deletes it piece by piece; belongs to the writer thread.
+    """Finds what may go and deletes it piece by piece; belongs to the writer.
+
+    Args:
+        oldest: SQL that gives the time of the oldest row. lock: what locks a head's row.
 
     Attributes:
         rows, size: what all logs hold, in rows and bytes. pruned: rows deleted since the start.
@@ -63,7 +64,9 @@ class Pruner:
         oldest_us: when the oldest row was written, at the last sweep; 0 = there is none.
     """
 
-    def __init__(self, retention: Retention, now_us: Callable[[], int]) -> None:
+    def __init__(self, retention: Retention, now_us: Callable[[], int], *, oldest: str, lock: str = "") -> None:
+        self._oldest = oldest
+        self._ends = READ_ENDS + lock
         self._keep = retention
         self._now_us = now_us
         self._due: deque[int] = deque()
@@ -83,26 +86,26 @@ class Pruner:
     def _busy(self) -> bool:
         return bool(self._due) or self._after is not None
 
-    def wanted(self, cursor: apsw.Cursor) -> bool:
+    def wanted(self) -> Asking[bool]:
         """Look on; True: there is a piece to delete, in a transaction of its own. Only reads."""
         if not self._due:
             if self._after is None and monotonic() < self._next_sweep:
                 return False
-            self._look(cursor)
+            yield from self._look()
         return bool(self._due)
 
-    def delete(self, cursor: apsw.Cursor) -> None:
+    def delete(self) -> Asking[None]:
         """Delete one piece of the first account's log, inside the caller's transaction."""
         began, account = monotonic(), self._due[0]
-        ((seq, floor, size),) = _rows(cursor, READ_ENDS, (account,))
-        end = self._cut(cursor, account, seq, floor)
+        ((seq, floor, size),) = yield Ask(self._ends, (account,))
+        end = yield from self._cut(account, seq, floor)
         if end is None:
             self._due.popleft()
             return
         self._due.rotate(-1)
-        ((freed, ts_us),) = _rows(cursor, READ_SIZE, (account, floor, end))
-        cursor.execute(PRUNE_CHANGES, (account, end)).fetchall()
-        cursor.execute(SET_FLOOR, (end, ts_us, max(0, size - freed), account)).fetchall()
+        ((freed, ts_us),) = yield Ask(READ_SIZE, (account, floor, end))
+        yield Ask(PRUNE_CHANGES, (account, end))
+        yield Ask(SET_FLOOR, (end, ts_us, max(0, size - freed), account))
         self.rows -= end - floor
         self.size -= freed
         self.pruned += end - floor
@@ -125,11 +128,11 @@ class Pruner:
 
     # Which accounts --------------------------------------------------------------------------------------------------
 
-    def _look(self, cursor: apsw.Cursor) -> None:
+    def _look(self) -> Asking[None]:
         """One step of a sweep over all accounts."""
         if self._after is None:
             self._after, self._sums = -1, (0, 0)
-        found = _rows(cursor, READ_LOG_SIZES, (self._after, ACCOUNTS_AT_ONCE, self._keep.keep))
+        found = yield Ask(READ_LOG_SIZES, (self._after, ACCOUNTS_AT_ONCE, self._keep.keep))
         rows, size = self._sums
         oldest = self._now_us() - int(self._keep.age_s * 1_000_000)
         for account, seq, floor, bytes_, first_us in found:
@@ -146,31 +149,31 @@ class Pruner:
         self._next_sweep = monotonic() + self._keep.sweep_s
         self.sweeps += 1
         self.rows, self.size = rows, size
-        self.oldest_us = next((int(us) for (us,) in _rows(cursor, OLDEST_CHANGE, ())), 0)
-        self._largest(cursor)
+        self.oldest_us = next((int(us) for (us,) in (yield Ask(self._oldest)) if us is not None), 0)
+        yield from self._largest()
 
-    def _largest(self, cursor: apsw.Cursor) -> None:
+    def _largest(self) -> Asking[None]:
         """Over the size: the largest logs, a piece of each in turn."""
         if self.size > self._keep.size and not self._due:
-            self._due.extend(account for (account,) in _rows(cursor, LARGEST_LOGS, (self._keep.keep,)))
+            self._due.extend(account for (account,) in (yield Ask(LARGEST_LOGS, (self._keep.keep,))))
 
     # How far ---------------------------------------------------------------------------------------------------------
 
-    def _cut(self, cursor: apsw.Cursor, account: int, seq: int, floor: int) -> int | None:
+    def _cut(self, account: int, seq: int, floor: int) -> Asking[int | None]:
         """The last row to delete now: the end of a transaction; None = nothing more may go."""
         rules = [(seq - self._keep.changes, FOR_EVER), (seq, self._now_us() - int(self._keep.age_s * 1_000_000))]
         if self.size > self._keep.size:
             rules.insert(0, (seq, FOR_EVER))
         for most, before_us in rules:
-            end = self._end(cursor, account, floor, min(most, seq - self._keep.keep), before_us)
+            end = yield from self._end(account, floor, min(most, seq - self._keep.keep), before_us)
             if end is not None:
                 return end
         return None
 
-    def _end(self, cursor: apsw.Cursor, account: int, floor: int, most: int, before_us: int) -> int | None:
+    def _end(self, account: int, floor: int, most: int, before_us: int) -> Asking[int | None]:
         if most <= floor:
             return None
-        found = _rows(cursor, READ_CUT, (account, floor, min(most, floor + self._piece), before_us))
+        found = yield Ask(READ_CUT, (account, floor, min(most, floor + self._piece), before_us))
         if not found:
             return None
         last, index, size = found[0]
@@ -179,7 +182,3 @@ class Pruner:
             # One transaction is longer than a piece: it goes whole or not at all.
             end = int(last) - index + size - 1
         return end if end <= most else None
-
-
-def _rows(cursor: apsw.Cursor, sql: str, args: tuple[Any, ...]) -> list[Any]:
-    return cursor.execute(sql, args).fetchall()

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import msgspec
 
+from snackbase.rules.like import folded
 from snackbase.storage.base import Statement, Store
 
 # ruff: noqa: S608 - every text that is put together here is a constant of this file; values are bound.
@@ -73,15 +74,16 @@ def insert_role(role: Role, *, most: int, error: Exception) -> Statement:
     return Statement(
         sql="INSERT INTO _roles(id, name, description, created_at, updated_at)"
         " SELECT max(id) + 1, ?, ?, ?, ? FROM _roles"
-        " HAVING count(*) < ? AND NOT EXISTS (SELECT 1 FROM _roles WHERE lower(name) = lower(?))",
-        args=(role.name, role.description, role.created_at, role.updated_at, most, role.name),
+        " HAVING count(*) < ? AND NOT EXISTS (SELECT 1 FROM _roles WHERE lower(name) = ?)",
+        args=(role.name, role.description, role.created_at, role.updated_at, most, folded(role.name)),
         rows=1,
         error=error,
+        alone=True,
     )
 
 
 async def find_role_named(store: Store, name: str) -> Role | None:
-    rows = await store.fetch(f"SELECT {_ROLE} FROM _roles WHERE lower(name) = lower(?)", (name,))
+    rows = await store.fetch(f"SELECT {_ROLE} FROM _roles WHERE lower(name) = ?", (folded(name),))
     return _role(rows[0]) if rows else None
 
 
@@ -89,10 +91,11 @@ def update_role(role: Role, *, error: Exception) -> Statement:
     """Name and description. `error`: another role has the name, in some case."""
     return Statement(
         sql="UPDATE _roles SET name = ?, description = ?, updated_at = ?"
-        " WHERE id = ? AND NOT EXISTS (SELECT 1 FROM _roles WHERE lower(name) = lower(?) AND id <> ?)",
-        args=(role.name, role.description, role.updated_at, role.id, role.name, role.id),
+        " WHERE id = ? AND NOT EXISTS (SELECT 1 FROM _roles WHERE lower(name) = ? AND id <> ?)",
+        args=(role.name, role.description, role.updated_at, role.id, folded(role.name), role.id),
         rows=1,
         error=error,
+        alone=True,
     )
 
 
@@ -106,6 +109,7 @@ def require_role_unused(role_id: int, *, error: Exception) -> Statement:
         args=(role_id, role_id, role_id, role_id),
         rows=1,
         error=error,
+        alone=True,
     )
 
 
@@ -127,7 +131,7 @@ async def list_groups(
     """A page of an account's groups by name, and how many there are. search: a part of the name, in any case."""
     where, args = "WHERE account_id = ?", [account_id]
     if search:
-        where, args = f"{where} AND instr(lower(name), lower(?)) > 0", [account_id, search]
+        where, args = f"{where} AND instr(lower(name), ?) > 0", [account_id, folded(search)]
     rows = await store.scan(
         account_id, f"SELECT {_GROUP} FROM _groups {where} ORDER BY name LIMIT ? OFFSET ?", (*args, limit, skip)
     )

@@ -2,19 +2,20 @@
 
 Owns every CREATE and the words for column types. Promises: all missing migrations run in one transaction of the caller;
 a folder written by a newer program is refused before anything is touched. Must not hold a connection: it gives texts,
-or runs them through a function it is handed. Collection DDL quotes every identifier.
+or asks them. The migrations are written for SQLite; another dialect translates them, so a new one holds for both.
+Collection DDL quotes every identifier.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 
 import msgspec
 
 from snackbase.config import ConfigError
 from snackbase.model import Collection, Field, FieldType
+from snackbase.storage.asking import Ask, Asking
 
-Run = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
-"""Executes one statement with `?` placeholders and gives its rows."""
+SET_META = "INSERT INTO _meta(key, value) VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value"
 
 APPLICATION_ID = 0x534E4B42
 """`SNKB` in the header of the SQLite file, so that file(1) and our own open tell it from others."""
@@ -65,8 +66,8 @@ _BASE = (
 # What an account's log takes, so that the total is known without reading the log; 200 = statements.ROW_BYTES.
 _LOG_SIZES = (
     """ALTER TABLE _heads ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0""",
-    """UPDATE _heads SET bytes = ifnull((
-        SELECT sum(200 + ifnull(octet_length(data), 0) + ifnull(octet_length(prev), 0))
+    """UPDATE _heads SET bytes = coalesce((
+        SELECT sum(200 + coalesce(octet_length(data), 0) + coalesce(octet_length(prev), 0))
         FROM _changes WHERE _changes.account = _heads.account), 0)""",
 )
 
@@ -111,21 +112,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_BASE, _LOG_SIZES, _IDEMPOTENCY, _MEM
 """MIGRATIONS[n - 1] takes a folder from schema version n - 1 to n. Released ones are never changed."""
 
 
-def stored_version(run: Run) -> int:
+def stored_version(dialect: "Dialect") -> Asking[int]:
     """The schema version of a database; 0: there is nothing in it.
 
     Raises:
-        ConfigError: the file belongs to a newer program, or is a database of something else.
+        ConfigError: the database belongs to a newer program, or to something else.
     """
-    tables = {str(name) for (name,) in run("SELECT name FROM sqlite_master WHERE type = 'table'", ())}
+    tables = {str(name) for (name,) in (yield Ask(dialect.table_names))}
     at = 0
     if "_meta" in tables:
-        rows = run("SELECT value FROM _meta WHERE key = 'schema_version'", ())
+        rows = yield Ask("SELECT value FROM _meta WHERE key = 'schema_version'")
         at = int(rows[0][0]) if rows else -1
-    elif tables:
+    elif tables and dialect.alone:
         at = -1
     if at < 0:
-        raise ConfigError("The database file holds tables that are not SnackBase's; name another file in DATABASE_URL.")
+        raise ConfigError("The database holds tables that are not SnackBase's; name another one in DATABASE_URL.")
     newest = len(MIGRATIONS)
     if at > newest:
         raise ConfigError(
@@ -136,7 +137,7 @@ def stored_version(run: Run) -> int:
     return at
 
 
-def migrate(run: Run, *, now: str) -> bool:
+def migrate(dialect: "Dialect", *, now: str) -> Asking[bool]:
     """Bring the system tables to this program's version, inside the caller's transaction; True: made from nothing.
 
     Args:
@@ -145,13 +146,13 @@ def migrate(run: Run, *, now: str) -> bool:
     Raises:
         ConfigError: as `stored_version`.
     """
-    at, newest = stored_version(run), len(MIGRATIONS)
+    at, newest = (yield from stored_version(dialect)), len(MIGRATIONS)
     for statements in MIGRATIONS[at:]:
-        for sql in statements:
-            count = sql.count(":now")
-            run(sql.replace(":now", "?"), (now,) * count)
+        for given in statements:
+            for sql in dialect.ddl(given):
+                yield Ask(sql.replace(":now", "?"), (now,) * sql.count(":now"))
     if at < newest:
-        run("INSERT OR REPLACE INTO _meta(key, value) VALUES ('schema_version', ?)", (str(newest),))
+        yield Ask(SET_META, ("schema_version", str(newest)))
     return at == 0
 
 
@@ -160,26 +161,59 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-_COLUMN_TYPES = {FieldType.NUMBER: "REAL", FieldType.BOOLEAN: "INTEGER"}
+class Dialect(msgspec.Struct, frozen=True, kw_only=True):
+    """What the shape of the database is written in.
+
+    Attributes:
+        text: the type of a text whose order is that of code points. types: of fields that are no text.
+        longest_name: bytes an identifier may have; None = as many as wanted.
+        table_names: SQL that gives the names of all tables. alone: no tables but ours may be there.
+        ddl: a statement of MIGRATIONS in this dialect.
+    """
+
+    name: str
+    text: str
+    types: Mapping[FieldType, str]
+    longest_name: int | None
+    table_names: str
+    alone: bool
+    ddl: Callable[[str], Sequence[str]]
+
+    def named(self, name: str) -> str:
+        """A name for a table or an index, shortened to what the database keeps of it."""
+        if self.longest_name is None or len(name.encode()) <= self.longest_name:
+            return name
+        return f"{name[: self.longest_name - 13]}:{blake2b(name.encode(), digest_size=6).hexdigest()}"
+
+    def column_type(self, field: Field) -> str:
+        """A double for numbers, a truth value for booleans, text for everything else."""
+        return self.types.get(field.type, self.text)
 
 
-def column_type(field: Field) -> str:
-    """REAL for numbers (IEEE doubles), INTEGER for booleans, TEXT for everything else."""
-    return _COLUMN_TYPES.get(field.type, "TEXT")
+SQLITE = Dialect(
+    name="sqlite",
+    text="TEXT",
+    types={FieldType.NUMBER: "REAL", FieldType.BOOLEAN: "INTEGER"},
+    longest_name=None,
+    table_names="SELECT name FROM sqlite_master WHERE type = 'table'",
+    alone=True,
+    ddl=lambda sql: (sql,),
+)
 
 
-def create_table(collection: Collection) -> str:
+def create_table(collection: Collection, dialect: Dialect) -> str:
     """The collection's table. No NOT NULL and no FOREIGN KEY: values are validated before, references in the
     transaction, so that every cascade is seen and logged. An id is an account's own: one that another account has is
     free, so that bringing an id tells nothing about others, and records can be copied from account to account."""
+    text = dialect.text
     columns = [
-        "id TEXT NOT NULL",
-        "account_id TEXT NOT NULL",
-        "created_at TEXT NOT NULL",
-        "created_by TEXT",
-        "updated_at TEXT NOT NULL",
-        "updated_by TEXT",
-        *(f"{quoted(field.name)} {column_type(field)}" for field in collection.fields),
+        f"id {text} NOT NULL",
+        f"account_id {text} NOT NULL",
+        f"created_at {text} NOT NULL",
+        f"created_by {text}",
+        f"updated_at {text} NOT NULL",
+        f"updated_by {text}",
+        *(f"{quoted(field.name)} {dialect.column_type(field)}" for field in collection.fields),
         "PRIMARY KEY (id, account_id)",
     ]
     return f"CREATE TABLE {quoted(collection.table)}({', '.join(columns)})"
@@ -194,25 +228,25 @@ class TableIndex(msgspec.Struct, frozen=True):
     sql: str
 
 
-def indexes(collection: Collection) -> dict[str, TableIndex]:
+def indexes(collection: Collection, dialect: Dialect) -> dict[str, TableIndex]:
     """Every index the definition asks for, by name: the default order, unique fields, references, `indexes`."""
-    return {index.name: index for index in _indexes(collection)}
+    return {index.name: index for index in _indexes(collection, dialect)}
 
 
-def _indexes(collection: Collection) -> Iterator[TableIndex]:
-    yield _index(collection, ("created_at", "id"), unique=False)
+def _indexes(collection: Collection, dialect: Dialect) -> Iterator[TableIndex]:
+    yield _index(collection, ("created_at", "id"), dialect, unique=False)
     for field in collection.fields:
         if field.unique:
-            yield _index(collection, (field.name,), unique=True)
+            yield _index(collection, (field.name,), dialect, unique=True)
         elif field.type is FieldType.REFERENCE:
             # Without it, deleting one record scans every collection that refers to its collection.
-            yield _index(collection, (field.name,), unique=False)
+            yield _index(collection, (field.name,), dialect, unique=False)
     for wanted in collection.indexes:
-        yield _index(collection, wanted.fields, unique=wanted.unique)
+        yield _index(collection, wanted.fields, dialect, unique=wanted.unique)
 
 
-def _index(collection: Collection, fields: tuple[str, ...], *, unique: bool) -> TableIndex:
-    name = f"{collection.table}:{'unique' if unique else 'index'}:{','.join(fields)}"
+def _index(collection: Collection, fields: tuple[str, ...], dialect: Dialect, *, unique: bool) -> TableIndex:
+    name = dialect.named(f"{collection.table}:{'unique' if unique else 'index'}:{','.join(fields)}")
     columns = ", ".join(quoted(column) for column in ("account_id", *fields))
     kind = "UNIQUE INDEX" if unique else "INDEX"
     sql = f"CREATE {kind} {quoted(name)} ON {quoted(collection.table)}({columns})"

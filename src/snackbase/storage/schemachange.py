@@ -1,17 +1,16 @@
 """Carries out a schema change inside a transaction of the writer: the plan's DDL, the metadata, the global version."""
 
-import apsw
 import msgspec
 
 from snackbase.errors import ValidationFailed
 from snackbase.model import Collection
-from snackbase.storage.alter import plan
+from snackbase.storage.alter import Literal, Plan, plan
+from snackbase.storage.asking import Ask, Asking, Taken, violation
 from snackbase.storage.base import SchemaChange
 from snackbase.storage.codec import encode
 from snackbase.storage.definitions import read_collections
-from snackbase.storage.schema import quoted
+from snackbase.storage.schema import Dialect, quoted
 from snackbase.storage.statements import SET_VERSION
-from snackbase.storage.transaction import violation
 
 _SAVE = """INSERT INTO _collections(id, name, table_name, definition, version, schema_version, rules_version,
     created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET name = excluded.name,
@@ -19,41 +18,54 @@ _SAVE = """INSERT INTO _collections(id, name, table_name, definition, version, s
     rules_version = excluded.rules_version, updated_at = excluded.updated_at"""
 
 
-def carry_out(cursor: apsw.Cursor, change: SchemaChange, *, now: str) -> Collection | None:
-    """Apply a change; the caller commits. Gives the new definition, None when it was dropped.
-
-    Raises:
-        ValidationFailed, Conflict, NotFound: refused; the caller rolls back. apsw.Error: a fault of the database.
-    """
-    version, collections = read_collections(cursor)
-    version += 1
-    tables = [str(name) for (name,) in cursor.execute("SELECT name FROM sqlite_master").fetchall()]
+def decide(change: SchemaChange, dialect: Dialect, literal: Literal) -> Asking[Plan]:
+    """What a change does, by the definitions that are stored now. Raises ValidationFailed, Conflict, NotFound."""
+    version, collections = yield from read_collections()
+    tables = yield Ask(dialect.table_names)
     stored = {collection.id: collection for collection in collections}
-    decided = plan(change, stored, version=version, tables=tables, literal=apsw.format_sql_value)
+    names = [str(name) for (name,) in tables]
+    decided = plan(change, stored, version=version + 1, tables=names, dialect=dialect, literal=literal)
     before = change.before
     if decided.must_be_empty and before is not None:
         table = quoted(stored[before.id].table)
-        if cursor.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall():  # noqa: S608 - quoted, from our own metadata
+        if (yield Ask(f"SELECT 1 FROM {table} LIMIT 1")):  # noqa: S608 - quoted, from our own metadata
             raise ValidationFailed(decided.must_be_empty[0].message, details=decided.must_be_empty)
+    return decided
+
+
+def carry_out(
+    decided: Plan, change: SchemaChange, *, now: str, skip: frozenset[str] = frozenset()
+) -> Asking[Collection | None]:
+    """Apply a plan that was decided in the same transaction; the caller commits. Gives the new definition, None when
+    it was dropped.
+
+    Args:
+        skip: statements of the plan that were carried out before.
+
+    Raises:
+        Conflict: refused; the caller rolls back.
+    """
+    before, after = change.before, decided.after
     for step in decided.steps:
+        if step.sql in skip:
+            continue
         try:
-            cursor.execute(step.sql, step.args).fetchall()
-        except apsw.ConstraintError as error:
-            raise violation(error, decided.after or stored[before.id if before else ""]) from None
-    after = decided.after
+            yield Ask(step.sql, step.args)
+        except Taken as taken:
+            raise violation(taken, decided.after or decided.kept) from None  # type: ignore[arg-type]  # a new one, else kept
     if after is None and before is not None:
-        cursor.execute("DELETE FROM _collections WHERE id = ?", (before.id,))
+        yield Ask("DELETE FROM _collections WHERE id = ?", (before.id,))
     if after is not None:
         after = msgspec.structs.replace(after, created_at=after.created_at or now, updated_at=now)
-        _save(cursor, after)
+        yield from _save(after)
     for other in decided.others:
-        _save(cursor, other)
-    cursor.execute(SET_VERSION, (str(version),))
+        yield from _save(other)
+    yield Ask(SET_VERSION, (str(decided.version),))
     return after
 
 
-def _save(cursor: apsw.Cursor, collection: Collection) -> None:
+def _save(collection: Collection) -> Asking[None]:
     versions = (collection.version, collection.schema_version, collection.rules_version)
     definition = encode(collection).decode()
     names = (collection.id, collection.name, collection.table)
-    cursor.execute(_SAVE, (*names, definition, *versions, collection.created_at, collection.updated_at))
+    yield Ask(_SAVE, (*names, definition, *versions, collection.created_at, collection.updated_at))

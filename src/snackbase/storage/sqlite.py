@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-import msgspec
 
 from snackbase.errors import SnackBaseError, Unavailable
-from snackbase.model import Change, Collection, Head, Op, Record
+from snackbase.model import Change, Collection, Head, Record
+from snackbase.storage.asking import drive
 from snackbase.storage.base import Changes, Committed, Page, Query, Rows, SchemaChange, Transaction, Window
+from snackbase.storage.changelog import change_of
 from snackbase.storage.codec import unstorable
 from snackbase.storage.connection import DAMAGED, connect, make_file, storage_fault
 from snackbase.storage.damage import Damage
@@ -28,6 +29,7 @@ from snackbase.storage.group import Item
 from snackbase.storage.lists import Lists
 from snackbase.storage.retention import Pruner, Retention
 from snackbase.storage.statements import (
+    OLDEST_CHANGE,
     READ_CHANGES,
     READ_HEAD,
     READ_HEADS,
@@ -35,12 +37,12 @@ from snackbase.storage.statements import (
     READ_WINDOW,
     RIGHTS_CHANGED,
     Tables,
+    window_of,
 )
 from snackbase.storage.upgrade import Upgrade
 from snackbase.storage.waiting import Waiting
 from snackbase.storage.writer import Writer
 
-_decode = msgspec.json.decode
 HEADS_AT_ONCE = 500
 _EPOCH_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -94,7 +96,7 @@ class SQLiteStore:
             waiting=waiting,
             upgrade=Upgrade(path, kept=upgrade_backups),
             history=self._history,
-            pruner=Pruner(retention or Retention(), now_us),
+            pruner=Pruner(retention or Retention(), now_us, oldest=OLDEST_CHANGE),
             now_us=now_us,
             on_commit=lambda changes: self.on_commit(changes),
             on_schema=lambda version, collections: self.on_schema(version, collections),
@@ -143,7 +145,7 @@ class SQLiteStore:
     async def collections(self) -> tuple[int, tuple[Collection, ...]]:
         self._read("BEGIN", ())
         try:
-            return read_collections(self._cursor)
+            return drive(self._cursor, read_collections())
         finally:
             self._read("COMMIT", ())
 
@@ -188,14 +190,10 @@ class SQLiteStore:
 
     async def read_changes(self, account_id: str, after: int, limit: int) -> Changes:
         rows = self._read(READ_CHANGES, (account_id, after, limit))
-        return [_change(account_id, row) for row in rows]
+        return [change_of(account_id, row) for row in rows]
 
     async def window(self, account_id: str, seq: int) -> Window:
-        rows = self._read(READ_WINDOW, (account_id, seq))
-        if not rows:
-            return Window(head=Head(0, 0), floor=Head(0, 0), ts_us=None)
-        head_seq, head_us, floor_seq, floor_us, ts_us = rows[0]
-        return Window(head=Head(head_seq, head_us), floor=Head(floor_seq, floor_us), ts_us=ts_us)
+        return window_of(self._read(READ_WINDOW, (account_id, seq)))
 
     async def rights_changed(self, account_id: str, after: int, subject: str) -> bool:
         return bool(self._read(RIGHTS_CHANGED, (account_id, after, subject)))
@@ -250,23 +248,3 @@ class SQLiteStore:
                 name = collection.name
                 fault = Unavailable(f"The collection {name} is being changed.", code="schema_changed", retry_after_s=1)
         return fault or error
-
-
-def _change(account_id: str, row: Sequence[Any]) -> Change:
-    seq, ts_us, op, collection_id, schema_version, record_id, data, prev, tx_id, tx_index, tx_size, actor = row
-    return Change(
-        account_id=account_id,
-        seq=seq,
-        ts_us=ts_us,
-        op=Op(op),
-        collection_id=collection_id,
-        schema_version=schema_version,
-        record_id=record_id,
-        data={} if data is None else _decode(data),
-        prev=None if prev is None else _decode(prev),
-        raw=b"{}" if data is None else data.encode(),
-        tx_id=tx_id,
-        tx_index=tx_index,
-        tx_size=tx_size,
-        actor=actor,
-    )

@@ -5,9 +5,11 @@ updates, whose text is kept per set of changed columns. `?` placeholders; anothe
 """
 
 # ruff: noqa: S608 - every name in these texts is quoted and comes from a definition that was checked; values are bound.
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from snackbase.model import Collection, FieldType
+from snackbase.model import Collection, FieldType, Head
+from snackbase.storage.base import Window
 from snackbase.storage.codec import Codec
 from snackbase.storage.schema import quoted
 
@@ -26,7 +28,8 @@ RIGHTS_CHANGED = """SELECT 1 FROM _changes WHERE account = (SELECT num FROM _acc
 APPEND_CHANGE = """INSERT INTO _changes(account, seq, ts_us, op, collection_id, schema_version, record_id, data, prev,
     tx_id, tx_index, tx_size, actor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 SET_HEAD = """INSERT INTO _heads(account, seq, ts_us, bytes) VALUES (?, ?, ?, ?)
-    ON CONFLICT(account) DO UPDATE SET seq = excluded.seq, ts_us = excluded.ts_us, bytes = bytes + excluded.bytes"""
+    ON CONFLICT(account) DO UPDATE SET seq = excluded.seq, ts_us = excluded.ts_us,
+    bytes = _heads.bytes + excluded.bytes"""
 ROW_BYTES = 200
 """What a log row takes besides its two images: ids, numbers, the index."""
 READ_LOG_SIZES = """SELECT h.account, h.seq, h.floor_seq, h.bytes, CASE WHEN h.seq - h.floor_seq > ?3 THEN
@@ -37,24 +40,41 @@ OLDEST_CHANGE = "SELECT ts_us FROM _changes ORDER BY id LIMIT 1"
 READ_ENDS = "SELECT seq, floor_seq, bytes FROM _heads WHERE account = ?"
 READ_CUT = """SELECT seq, tx_index, tx_size FROM _changes WHERE account = ? AND seq > ? AND seq <= ? AND ts_us < ?
     ORDER BY seq DESC LIMIT 1"""
-READ_SIZE = f"""SELECT sum({ROW_BYTES} + ifnull(octet_length(data), 0) + ifnull(octet_length(prev), 0)), max(ts_us)
-    FROM _changes WHERE account = ? AND seq > ? AND seq <= ?"""
+_SIZE = f"sum({ROW_BYTES} + coalesce(octet_length(data), 0) + coalesce(octet_length(prev), 0))"
+READ_SIZE = f"SELECT CAST({_SIZE} AS BIGINT), max(ts_us) FROM _changes WHERE account = ? AND seq > ? AND seq <= ?"
 PRUNE_CHANGES = "DELETE FROM _changes WHERE account = ? AND seq <= ?"
 SET_FLOOR = "UPDATE _heads SET floor_seq = ?, floor_ts_us = ?, bytes = ? WHERE account = ?"
 READ_VERSION = "SELECT value FROM _meta WHERE key = 'version'"
 SET_VERSION = "UPDATE _meta SET value = ? WHERE key = 'version'"
-READ_COLLECTIONS = "SELECT definition FROM _collections ORDER BY name"
+READ_COLLECTIONS = "SELECT definition FROM _collections ORDER BY lower(name)"
 MOST_UPDATE_TEXTS = 64
 MOST_TABLES = 2000
 
 
 class Table:
-    """One definition with its codec and its SQL texts."""
+    """One definition with its codec and its SQL texts.
 
-    __slots__ = ("_updates", "codec", "collection", "delete", "exists", "has_references", "insert", "name", "select")
+    Args:
+        locks: rows that a transaction reads are locked one by one (PostgreSQL); SQLite has locked everything.
+    """
 
-    def __init__(self, collection: Collection) -> None:
+    __slots__ = (
+        "_locking",
+        "_updates",
+        "codec",
+        "collection",
+        "delete",
+        "exists",
+        "has_references",
+        "insert",
+        "locked",
+        "name",
+        "select",
+    )
+
+    def __init__(self, collection: Collection, *, locks: bool = False) -> None:
         self.collection = collection
+        self._locking = " FOR UPDATE" if locks else ""
         self.codec = Codec(collection.fields)
         self.name = quoted(collection.table)
         self.has_references = any(field.type is FieldType.REFERENCE for field in collection.fields)
@@ -62,7 +82,9 @@ class Table:
         columns, marks = ", ".join(map(quoted, written)), ", ".join("?" * len(written))
         self.insert = f"INSERT INTO {self.name}({columns}) VALUES ({marks})"
         self.select = f"SELECT {self.columns} FROM {self.name} WHERE id = ? AND account_id = ?"
-        self.exists = f"SELECT 1 FROM {self.name} WHERE id = ? AND account_id = ?"
+        self.locked = self.select + self._locking
+        # Whoever deletes what is referred to comes before or after, never beside.
+        self.exists = f"SELECT 1 FROM {self.name} WHERE id = ? AND account_id = ?{' FOR KEY SHARE' if locks else ''}"
         self.delete = f"DELETE FROM {self.name} WHERE id = ? AND account_id = ?"
         self._updates: dict[tuple[str, ...], str] = {}
 
@@ -85,15 +107,16 @@ class Table:
     def referring(self, field: str) -> str:
         """The records of an account whose `field` holds an id, at most so many."""
         where = f"account_id = ? AND {quoted(field)} = ?"
-        return f"SELECT {self.columns} FROM {self.name} WHERE {where} ORDER BY id LIMIT ?"
+        return f"SELECT {self.columns} FROM {self.name} WHERE {where} ORDER BY id LIMIT ?{self._locking}"
 
 
 class Tables:
     """Tables by definition and version, so that hot paths build nothing. One per thread."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_locks")
 
-    def __init__(self) -> None:
+    def __init__(self, *, locks: bool = False) -> None:
+        self._locks = locks
         self._known: dict[tuple[str, int], Table] = {}
 
     def of(self, collection: Collection) -> Table:
@@ -102,5 +125,13 @@ class Tables:
         if table is None:
             if len(self._known) >= MOST_TABLES:
                 self._known.clear()
-            table = self._known[key] = Table(collection)
+            table = self._known[key] = Table(collection, locks=self._locks)
         return table
+
+
+def window_of(rows: Sequence[Sequence[Any]]) -> Window:
+    """The rows of READ_WINDOW."""
+    if not rows:
+        return Window(head=Head(0, 0), floor=Head(0, 0), ts_us=None)
+    head_seq, head_us, floor_seq, floor_us, ts_us = rows[0]
+    return Window(head=Head(head_seq, head_us), floor=Head(floor_seq, floor_us), ts_us=ts_us)

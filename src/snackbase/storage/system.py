@@ -137,7 +137,9 @@ def insert_account(account: Account, *, error: Exception) -> Statement:
     number = "(SELECT max(num) + 1 FROM _accounts)"
     # 9999 codes a pair of letters, counted from 0.
     pair = f"(({number} - 1) / 9999)"
-    code = f"char(65 + {pair} / 26, 65 + {pair} % 26) || printf('%04d', ({number} - 1) % 9999 + 1)"
+    which = (f"{pair} / 26", f"{pair} % 26")
+    letters = [f"substr('ABCDEFGHIJKLMNOPQRSTUVWXYZ', CAST({one} AS INTEGER) + 1, 1)" for one in which]
+    code = f"{letters[0]} || {letters[1]} || substr(CAST(10000 + ({number} - 1) % 9999 + 1 AS TEXT), 2)"
     return Statement(
         sql="INSERT INTO _accounts(num, account_code, id, slug, name, is_active, registration, created_at, updated_at)"
         f" VALUES ({number}, {code}, ?, ?, ?, ?, ?, ?, ?)",
@@ -152,6 +154,7 @@ def insert_account(account: Account, *, error: Exception) -> Statement:
         ),
         rows=1,
         error=error,
+        alone=True,
     )
 
 
@@ -222,8 +225,9 @@ def update_user(before: User, after: User, *, at: str, error: Exception | None) 
 def set_password(user_id: str, password_hash: str, *, old_hash: str | None, at: str, error: Exception) -> Statement:
     """`old_hash`: only while the password is still this one, else `error`."""
     return Statement(
-        sql="UPDATE _users SET password_hash = ?, updated_at = ? WHERE id = ? AND (? IS NULL OR password_hash = ?)",
-        args=(password_hash, at, user_id, old_hash, old_hash),
+        sql="UPDATE _users SET password_hash = ?, updated_at = ? WHERE id = ?"
+        " AND password_hash = coalesce(?, password_hash)",
+        args=(password_hash, at, user_id, old_hash),
         rows=1,
         error=error,
     )

@@ -2,20 +2,21 @@
 
 Promises: a refused transaction raises and has changed nothing the caller's savepoint does not undo; it takes no number
 (the caller numbers what `Application.run` returns). Rules are judged on the record as this transaction finds it.
-Must not commit, number, announce or know threads.
+Must not commit, number, announce or know threads or databases: it asks (`asking.py`).
 """
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import apsw
 import msgspec
 
 from snackbase.errors import Conflict, FieldError, Forbidden, NotFound, SnackBaseError, TooLarge, ValidationFailed
-from snackbase.model import MAX_RECORD_BYTES, Collection, Field, Head, OnDelete, Op, Record, rfc3339
+from snackbase.model import MAX_RECORD_BYTES, Field, Head, OnDelete, Op, Record, rfc3339
+from snackbase.storage.asking import Ask, Asking, Taken, violation
 from snackbase.storage.base import MAX_TRANSACTION_CHANGES, Control, Kept, Stamps, Statement, Transaction, Write
-from snackbase.storage.changelog import ChangeLog, Draft, Slot
+from snackbase.storage.changelog import Draft, Slot
 from snackbase.storage.codec import encode, size_of, unstorable
 from snackbase.storage.connection import storage_fault
 from snackbase.storage.definitions import Definitions
@@ -87,6 +88,12 @@ class Work(msgspec.Struct):
     referring: list[tuple[int, Table, str, str]] = []
     repeated: Kept | None = None
 
+    @classmethod
+    def begin(cls, transaction: Transaction, slot: Slot | None, now_us: int) -> "Work":
+        """Times never run backwards within an account."""
+        ts_us = now_us if slot is None else max(now_us, slot.ts_us)
+        return cls(transaction, slot, ts_us, rfc3339(ts_us))
+
     @property
     def stamps(self) -> Stamps:
         """Those of a record that is made now."""
@@ -101,156 +108,120 @@ class Work(msgspec.Struct):
         return Head(self.slot.seq + len(self.drafts), self.ts_us if self.drafts else self.slot.ts_us)
 
 
-class Application:
-    """Applies transactions to the database through the writer's cursor, inside the group's SQL transaction."""
+class Numbers(Protocol):
+    """The side of the log that a transaction needs: how its account stands, and who else is in the way."""
 
-    def __init__(self, cursor: apsw.Cursor, log: ChangeLog, definitions: Definitions) -> None:
-        self._run = cursor.execute
-        self._cursor = cursor
+    def guard(self, transaction: Transaction) -> Asking[None]:
+        """Keep transactions apart whose statements look at more than the rows they change."""
+        ...
+
+    def slot(self, account_id: str, *, exact: bool) -> Asking[Slot | None]:
+        """The account's head with this group's earlier changes; None: there is no such account. Not `exact`: the
+        number may still be unknown."""
+        ...
+
+
+class Application:
+    """Applies transactions to the database, inside the group's SQL transaction. Every method asks."""
+
+    def __init__(self, log: Numbers, definitions: Definitions) -> None:
         self._log = log
         self.definitions = definitions
 
-    def run(self, transaction: Transaction, rows: Sequence[Row], now_us: int) -> Work:
+    def run(self, transaction: Transaction, rows: Sequence[Row], now_us: int) -> Asking[Work]:
         """Do everything but numbering.
 
         Raises:
             SnackBaseError: refused: Conflict, ValidationFailed, NotFound, Forbidden, or a statement's own error; its
                 `part` is the place of the write that it concerns.
-            apsw.Error: a fault of the database.
         """
         receipt = transaction.receipt
-        slot = self._log.slot(self._cursor, transaction.account_id) if receipt else None
-        if receipt is not None and (kept := repeated(self._run, receipt, now_us=now_us)) is not None:
+        slot = None
+        if transaction.statements or receipt is not None:
+            yield from self._log.guard(transaction)
+        if receipt is not None and (kept := (yield from repeated(receipt, now_us=now_us))) is not None:
+            slot = yield from self._log.slot(transaction.account_id, exact=True)
             return Work(transaction, slot, now_us, rfc3339(now_us), repeated=kept)
         for statement in transaction.statements:
-            self._statement(statement)
-        slot = self._log.slot(self._cursor, transaction.account_id)
+            yield from _statement(statement)
+        slot = yield from self._log.slot(transaction.account_id, exact=receipt is not None)
         if slot is None and (rows or transaction.controls):
             raise NotFound("The account does not exist.", code="account_not_found")
-        ts_us = now_us if slot is None else max(now_us, slot.ts_us)
-        work = Work(transaction, slot, ts_us, rfc3339(ts_us))
+        work = Work.begin(transaction, slot, now_us)
         for part, row in enumerate(rows):
             try:
-                self._write(row, work)
+                yield from self._write(row, work)
             except SnackBaseError as error:
                 error.part = part
                 raise
         for part, table, field, record_id in work.referring:
-            self._check_reference(work, part, table, field, record_id)
+            yield from self._check_reference(work, part, table, field, record_id)
         if work.deleted:
-            self._cascade(work)
-        for control in transaction.controls:
-            work.drafts.append(_control(control, transaction.actor))
-        if len(work.drafts) > MAX_TRANSACTION_CHANGES:
-            raise too_many_changes()
+            yield from self._cascade(work)
+        finish(work)
         if receipt is not None:
-            keep(self._run, receipt, work.written, work.head, now_us=now_us)
+            yield from keep(receipt, work.written, work.head, now_us=now_us)
         return work
 
-    def _statement(self, statement: Statement) -> None:
-        try:
-            self._run(statement.sql, statement.args).fetchall()
-        except apsw.ConstraintError:
-            raise statement.error or Conflict("This is taken already.", code="not_unique") from None
-        if statement.rows is not None and self._cursor.connection.changes() != statement.rows:
-            raise statement.error or Conflict("It was changed at the same moment.", code="changed_meanwhile")
-
-    def _write(self, row: Row, work: Work) -> None:
+    def _write(self, row: Row, work: Work) -> Asking[None]:
         write = row.write
         table = self.definitions.current(write.collection)
         if write.op is Op.CREATE:
-            record = self._create(table, row, work)
+            record = yield from self._create(table, row, work)
         elif write.op is Op.UPDATE:
-            record = self._update(table, row, work)
+            record = yield from self._update(table, row, work)
         else:
-            record = self._before(table, write, work)
-            self._delete(table, record, work)
+            record = yield from self._before(table, write, work)
+            yield from self._delete(table, record, work)
         work.written.append(record)
 
-    def _create(self, table: Table, row: Row, work: Work) -> Record:
-        transaction, record_id = work.transaction, row.write.record_id
-        account_id, stamps = transaction.account_id, row.write.stamps or work.stamps
-        created = (stamps.created_at, stamps.created_by)
-        system = [record_id, account_id, *created, stamps.updated_at, stamps.updated_by]
+    def _create(self, table: Table, row: Row, work: Work) -> Asking[Record]:
+        record, columns = created(table, row, work)
         try:
-            self._run(table.insert, system + row.bound)
-        except apsw.ConstraintError as error:
-            raise violation(error, table.collection) from None
-        record = {
-            "id": record_id,
-            **row.values,
-            "account_id": account_id,
-            "created_at": stamps.created_at,
-            "created_by": stamps.created_by,
-            "updated_at": stamps.updated_at,
-            "updated_by": stamps.updated_by,
-        }
-        self._note_references(table, row.values, work)
-        work.drafts.append(_draft(Op.CREATE, table, record))
+            yield Ask(table.insert, columns)
+        except Taken as taken:
+            raise violation(taken, table.collection) from None
+        note_references(table, row.values, work)
+        work.drafts.append(draft_of(Op.CREATE, table, record))
         return record
 
-    def _before(self, table: Table, write: Write, work: Work) -> Record:
+    def _before(self, table: Table, write: Write, work: Work) -> Asking[Record]:
         """The record as it is now, if the write is allowed."""
-        rows = self._run(table.select, (write.record_id, work.transaction.account_id)).fetchall()
-        record = table.codec.record(rows[0]) if rows else None
-        refused = record is not None and write.allowed is not None and not write.allowed(record)
-        if record is None or (refused and write.visible is not None and not write.visible(record)):
-            raise NotFound("The record does not exist.")
-        if refused:
-            raise Forbidden(f"The {write.op.value} rule of {table.collection.name} does not allow this.")
-        return record
+        rows = yield Ask(table.locked, (write.record_id, work.transaction.account_id))
+        return judged(table, write, table.codec.record(rows[0]) if rows else None)
 
-    def _update(self, table: Table, row: Row, work: Work) -> Record:
-        before = self._before(table, row.write, work)
+    def _update(self, table: Table, row: Row, work: Work) -> Asking[Record]:
+        before = yield from self._before(table, row.write, work)
         values = table.codec.changed(before, row.values)
         if not values:
             return before
         bound = row.bound if len(values) == len(row.values) else table.codec.bind(values)
-        self._note_references(table, values, work)
-        return self._set(table, before, values, bound, work)
+        note_references(table, values, work)
+        return (yield from self._set(table, before, values, bound, work))
 
-    def _set(self, table: Table, before: Record, values: dict[str, Any], bound: list[Any], work: Work) -> Record:
-        actor = work.transaction.actor
-        where = (before["id"], work.transaction.account_id)
-        system = {"updated_at": work.at, "updated_by": actor}
-        draft = _draft(Op.UPDATE, table, before | values | system)
-        if len(draft.raw) > MAX_IMAGE_BYTES:
-            # Before anything runs: a single update has no savepoint to undo it.
-            raise TooLarge(
-                f"The record would have {len(draft.raw)} bytes as JSON; at most {MAX_RECORD_BYTES} are kept."
-            )
+    def _set(
+        self, table: Table, before: Record, values: dict[str, Any], bound: list[Any], work: Work
+    ) -> Asking[Record]:
+        record, sql, columns = updated(table, before, values, bound, work)
         try:
-            self._run(table.update(values), (*bound, work.at, actor, *where))
-        except apsw.ConstraintError as error:
-            raise violation(error, table.collection) from None
-        draft.prev = {name: before[name] for name in (*values, *system)}
-        work.drafts.append(draft)
-        return before | values | system
+            yield Ask(sql, columns)
+        except Taken as taken:
+            raise violation(taken, table.collection) from None
+        return record
 
-    def _delete(self, table: Table, record: Record, work: Work) -> None:
-        self._run(table.delete, (record["id"], work.transaction.account_id))
-        work.drafts.append(_draft(Op.DELETE, table, record))
+    def _delete(self, table: Table, record: Record, work: Work) -> Asking[None]:
+        yield Ask(table.delete, (record["id"], work.transaction.account_id))
+        work.drafts.append(draft_of(Op.DELETE, table, record))
         if table.collection.id in self.definitions.referrers:
             work.deleted.append((table.collection.id, record["id"]))
 
-    def _note_references(self, table: Table, values: dict[str, Any], work: Work) -> None:
-        if not table.has_references:
-            return
-        for field in table.collection.fields:
-            if field.type == "reference" and values.get(field.name) is not None:
-                work.referring.append((len(work.written), table, field.name, values[field.name]))
-
-    def _check_reference(self, work: Work, part: int, table: Table, field: str, record_id: str) -> None:
+    def _check_reference(self, work: Work, part: int, table: Table, field: str, record_id: str) -> Asking[None]:
         target = self.definitions.targets.get((table.collection.id, field))
-        account_id = work.transaction.account_id
-        if target is None or not self._run(target.exists, (record_id, account_id)).fetchall():
-            message = "The record it refers to does not exist."
-            detail = FieldError(field=field, message=message, code="reference_not_found")
-            error = ValidationFailed(f"{field}: {message}", details=[detail])
-            error.part = part
-            raise error
+        found = target and (yield Ask(target.exists, (record_id, work.transaction.account_id)))
+        if not found:
+            raise missing_reference(field, part)
 
-    def _cascade(self, work: Work) -> None:
+    def _cascade(self, work: Work) -> Asking[None]:
         """Follow references to what was deleted, breadth first. Each deleted record is followed once, so cycles end.
 
         Restrictions are judged last: a record that goes away in the same transaction restricts nothing.
@@ -265,29 +236,110 @@ class Application:
                 if action is OnDelete.RESTRICT or (action is OnDelete.SET_NULL and field.required):
                     restricted.append((table, field, record_id))
                     continue
-                for record in self._referring(work, table, field, record_id):
+                for record in (yield from self._referring(work, table, field, record_id)):
                     if action is OnDelete.CASCADE:
-                        self._delete(table, record, work)
+                        yield from self._delete(table, record, work)
                     else:
-                        self._set(table, record, {field.name: None}, [None], work)
+                        yield from self._set(table, record, {field.name: None}, [None], work)
                 waiting.extend(work.deleted)
                 work.deleted.clear()
         for table, field, record_id in restricted:
-            if self._run(table.referring(field.name), (work.transaction.account_id, record_id, 1)).fetchall():
+            if (yield Ask(table.referring(field.name), (work.transaction.account_id, record_id, 1))):
                 name = table.collection.name
                 message = f"Records of {name} refer to it in their field {field.name}."
                 detail = FieldError(field=f"{name}.{field.name}", message=message, code="referenced")
                 raise Conflict(message, code="referenced", details=[detail])
 
-    def _referring(self, work: Work, table: Table, field: Field, record_id: str) -> list[Record]:
+    def _referring(self, work: Work, table: Table, field: Field, record_id: str) -> Asking[list[Record]]:
         room = MAX_TRANSACTION_CHANGES - len(work.drafts)
-        rows = self._run(table.referring(field.name), (work.transaction.account_id, record_id, room + 1)).fetchall()
+        rows = yield Ask(table.referring(field.name), (work.transaction.account_id, record_id, room + 1))
         if len(rows) > room:
             raise too_many_changes()
         return [table.codec.record(row) for row in rows]
 
 
-def _draft(op: Op, table: Table, record: Record) -> Draft:
+# What a transaction does without asking ------------------------------------------------------------------------------
+
+
+def created(table: Table, row: Row, work: Work) -> tuple[Record, list[Any]]:
+    """A new record, and what `table.insert` takes."""
+    record_id = row.write.record_id
+    account_id, stamps = work.transaction.account_id, row.write.stamps or work.stamps
+    system = (stamps.created_at, stamps.created_by, stamps.updated_at, stamps.updated_by)
+    record = {
+        "id": record_id,
+        **row.values,
+        "account_id": account_id,
+        "created_at": stamps.created_at,
+        "created_by": stamps.created_by,
+        "updated_at": stamps.updated_at,
+        "updated_by": stamps.updated_by,
+    }
+    return record, [record_id, account_id, *system, *row.bound]
+
+
+def judged(table: Table, write: Write, record: Record | None) -> Record:
+    """The record as it is, if the write is allowed. Raises NotFound, Forbidden."""
+    refused = record is not None and write.allowed is not None and not write.allowed(record)
+    if record is None or (refused and write.visible is not None and not write.visible(record)):
+        raise NotFound("The record does not exist.")
+    if refused:
+        raise Forbidden(f"The {write.op.value} rule of {table.collection.name} does not allow this.")
+    return record
+
+
+def updated(
+    table: Table, before: Record, values: dict[str, Any], bound: list[Any], work: Work
+) -> tuple[Record, str, tuple[Any, ...]]:
+    """The record after a change of these values, noted in `work`; and the statement that writes them."""
+    actor = work.transaction.actor
+    system = {"updated_at": work.at, "updated_by": actor}
+    record = before | values | system
+    draft = draft_of(Op.UPDATE, table, record)
+    if len(draft.raw) > MAX_IMAGE_BYTES:
+        # Before anything runs: a single update has no savepoint to undo it.
+        raise TooLarge(f"The record would have {len(draft.raw)} bytes as JSON; at most {MAX_RECORD_BYTES} are kept.")
+    draft.prev = {name: before[name] for name in (*values, *system)}
+    work.drafts.append(draft)
+    return record, table.update(values), (*bound, work.at, actor, before["id"], work.transaction.account_id)
+
+
+def note_references(table: Table, values: dict[str, Any], work: Work) -> None:
+    """Remember which records these values refer to."""
+    if not table.has_references:
+        return
+    for field in table.collection.fields:
+        if field.type == "reference" and values.get(field.name) is not None:
+            work.referring.append((len(work.written), table, field.name, values[field.name]))
+
+
+def missing_reference(field: str, part: int) -> ValidationFailed:
+    """A reference to what is not there."""
+    message = "The record it refers to does not exist."
+    detail = FieldError(field=field, message=message, code="reference_not_found")
+    error = ValidationFailed(f"{field}: {message}", details=[detail])
+    error.part = part
+    return error
+
+
+def finish(work: Work) -> None:
+    """The controls, after the records. Raises Conflict: too many changes."""
+    for control in work.transaction.controls:
+        work.drafts.append(_control(control, work.transaction.actor))
+    if len(work.drafts) > MAX_TRANSACTION_CHANGES:
+        raise too_many_changes()
+
+
+def _statement(statement: Statement) -> Asking[None]:
+    try:
+        count = yield Ask(statement.sql, statement.args, counted=True)
+    except Taken:
+        raise statement.error or Conflict("This is taken already.", code="not_unique") from None
+    if statement.rows is not None and count != statement.rows:
+        raise statement.error or Conflict("It was changed at the same moment.", code="changed_meanwhile")
+
+
+def draft_of(op: Op, table: Table, record: Record) -> Draft:
     collection = table.collection
     return Draft(op, collection.id, collection.schema_version, record["id"], record, encode(record))
 
@@ -305,19 +357,6 @@ def too_many_changes() -> Conflict:
         f"One transaction may change at most {limit} records, those that follow from references included.",
         code="too_many_changes",
     )
-
-
-def violation(error: apsw.ConstraintError, collection: Collection) -> SnackBaseError:
-    """Which values are taken. SQLite names the columns: `UNIQUE constraint failed: c_posts.account_id, c_posts.slug`"""
-    columns = [part.rsplit(".", 1)[-1] for part in str(error).partition(": ")[2].split(", ")]
-    if columns in (["id", "account_id"], ["id"]):  # the second: of a table made before ids belonged to accounts
-        detail = FieldError(field="id", message="This id is taken.", code="id_taken")
-        return Conflict("A record with this id exists already.", code="id_taken", details=[detail])
-    names = [name for name in columns if collection.field(name) is not None]
-    together = f" together with {', '.join(names)}" if len(names) > 1 else ""
-    message = f"Another record of {collection.name} has this value{together}."
-    details = [FieldError(field=name, message=message, code="not_unique") for name in names]
-    return Conflict(f"{', '.join(names)}: {message}" if names else message, code="not_unique", details=details)
 
 
 def refusal(error: Exception) -> Exception:

@@ -15,8 +15,9 @@ from pathlib import Path
 import apsw
 
 from snackbase.config import ConfigError
+from snackbase.storage.asking import Run, answered
 from snackbase.storage.backup import back_up
-from snackbase.storage.schema import MIGRATIONS, Run, migrate, stored_version
+from snackbase.storage.schema import MIGRATIONS, SQLITE, migrate, stored_version
 
 log = logging.getLogger("snackbase.storage")
 
@@ -53,12 +54,12 @@ class Upgrade:
         Raises:
             ConfigError: another program's database, a newer one's, or the copy cannot be made.
         """
-        at, newest = stored_version(run), len(MIGRATIONS)
+        at, newest = answered(run, stored_version(SQLITE)), len(MIGRATIONS)
         if 0 < at < newest:
             log.warning("the data folder is upgraded from schema version %d to %d", at, newest)
             if self._kept:
                 self._keep_copy(run, at, now)
-        return migrate(run, now=now)
+        return answered(run, migrate(SQLITE, now=now))
 
     def failed(self) -> None:
         """Nothing was migrated: a copy made at each try would fill the disk."""

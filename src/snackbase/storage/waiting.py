@@ -37,6 +37,8 @@ class Waiting(Generic[T]):
         self._closed = False
         self.length = 0
         self.size = 0
+        self.wake: Callable[[], None] = lambda: None
+        """Called when there is something new, for a writer that does not sleep in `wait`."""
 
     def put(self, account_id: str, item: T) -> None:
         """Add a transaction.
@@ -75,6 +77,7 @@ class Waiting(Generic[T]):
             raise Unavailable("The server is stopping.", code="stopping", retry_after_s=1)
 
     def _wake(self) -> None:
+        self.wake()
         if self._sleeping:
             self._something.notify()
 

@@ -21,6 +21,7 @@ import apsw
 
 from snackbase.errors import Unavailable
 from snackbase.model import Change, Collection, Head, rfc3339
+from snackbase.storage.asking import drive
 from snackbase.storage.base import Committed, SchemaChange, Transaction
 from snackbase.storage.changelog import ChangeLog
 from snackbase.storage.checkpoint import Checkpoints
@@ -29,7 +30,8 @@ from snackbase.storage.definitions import Definitions, read_collections
 from snackbase.storage.epoch import History
 from snackbase.storage.group import GroupLost, Item, fail, settle
 from snackbase.storage.retention import Pruner
-from snackbase.storage.schemachange import carry_out
+from snackbase.storage.schema import SQLITE
+from snackbase.storage.schemachange import carry_out, decide
 from snackbase.storage.statements import Tables
 from snackbase.storage.transaction import Application, Work, prepare, refusal
 from snackbase.storage.upgrade import Upgrade
@@ -181,7 +183,7 @@ class Writer:
         try:
             created = self._upgrade.carry_out(self._run, now=rfc3339(self._now_us()))
             self._history.begin(self._run, new_epoch, created=created)
-            self._application = Application(self._cursor, self._log, Definitions(*read_collections(self._cursor)))
+            self._application = Application(self._log, Definitions(*drive(self._cursor, read_collections())))
             self._cursor.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -258,10 +260,10 @@ class Writer:
         """One step towards a shorter log: a look around, or one piece of one account."""
         began = monotonic()
         try:
-            if not self._pruner.wanted(self._cursor):
+            if not drive(self._cursor, self._pruner.wanted()):
                 return
             self._begin()
-            self._pruner.delete(self._cursor)
+            drive(self._cursor, self._pruner.delete())
             self._commit()
         except Exception as error:
             # A full or broken disk is the next write's to tell; the rows are found again by the next sweep.
@@ -300,7 +302,8 @@ class Writer:
         try:
             if guarded:
                 execute("SAVEPOINT one")
-            work = self._application.run(item.prepared.transaction, item.prepared.rows, self._now_us())
+            asking = self._application.run(item.prepared.transaction, item.prepared.rows, self._now_us())
+            work = drive(self._cursor, asking)
             if guarded:
                 execute("RELEASE one")
         except Exception as error:
@@ -332,7 +335,7 @@ class Writer:
 
     def _reload(self) -> None:
         """Read the definitions anew when somebody else changed them."""
-        version, collections = read_collections(self._cursor)
+        version, collections = drive(self._cursor, read_collections())
         if version != self._application.definitions.version:
             self._use(version, collections)
 
@@ -396,7 +399,7 @@ class Writer:
         with contextlib.suppress(apsw.Error):
             self._connection = connect(self._path, synchronous=self._synchronous, writer=True)
             self._cursor = self._connection.cursor()
-            self._application = Application(self._cursor, self._log, self._application.definitions)
+            self._application = Application(self._log, self._application.definitions)
             self._checkpoints.watch(self._connection)
 
     def _alter(self, change: SchemaChange, future: "asyncio.Future[Collection | None]") -> None:
@@ -405,8 +408,9 @@ class Writer:
         try:
             self._begin()
             try:
-                after = carry_out(self._cursor, change, now=rfc3339(self._now_us()))
-                version, collections = read_collections(self._cursor)
+                decided = drive(self._cursor, decide(change, SQLITE, apsw.format_sql_value))
+                after = drive(self._cursor, carry_out(decided, change, now=rfc3339(self._now_us())))
+                version, collections = drive(self._cursor, read_collections())
             except Exception as error:
                 if isinstance(error, apsw.Error) and (storage_fault(error) or not self._connection.in_transaction):
                     raise self._lose(error) from error
