@@ -1,6 +1,7 @@
 /* Writers: C keep-alive connections that create records or publish events, one request at a time each.
  *
- *   create STYLE PORT PATH TOKEN CLIENTS SECONDS COUNT RATE BATCH PAD      STYLE: snackbase pocketbase nchan nats get
+ *   create STYLE PORT PATH TOKEN CLIENTS SECONDS COUNT RATE BATCH PAD FIRST
+ *                                                            STYLE: snackbase pocketbase nchan nats get
  *
  * Ends after SECONDS or COUNT requests (0 = no limit of that kind). RATE 0: each writer sends its next request when it
  * has the answer to the last; else requests are due at RATE a second in all and times count from when they were due.
@@ -8,7 +9,7 @@
  * event's whole size, since they pass on what they are given. TOKEN "@file": a file with one token a line, used in turn.
  * PATH: for nats the subject, for get what is asked for. Prints one JSON line.
  *
- * Records carry "seqno" (1, 2, 3 … of each "writer") and "sent_us", by which the subscribers check what they hear.
+ * Records carry "seqno" (FIRST + 1, + 2, + 3 … of each "writer") and "sent_us", by which the subscribers check what they hear.
  */
 #include "common.h"
 
@@ -159,8 +160,8 @@ static void summary(double elapsed) {
 }
 
 int main(int count, char **words) {
-    if (count != 11) {
-        fprintf(stderr, "usage: create STYLE PORT PATH TOKEN CLIENTS SECONDS COUNT RATE BATCH PAD\n");
+    if (count != 12) {
+        fprintf(stderr, "usage: create STYLE PORT PATH TOKEN CLIENTS SECONDS COUNT RATE BATCH PAD FIRST\n");
         return 2;
     }
     for (int i = 0; i < STYLES; i++)
@@ -174,7 +175,7 @@ int main(int count, char **words) {
     if (batch < 1 || batch > 100) fail("BATCH is 1 to 100");
     struct writer *writers = calloc((size_t)clients, sizeof *writers);
     for (int i = 0; i < clients; i++) {
-        writers[i] = (struct writer){.fd = dial(port), .number = i, .answer = grown(NULL, ROOM)};
+        writers[i] = (struct writer){.fd = dial(port), .number = i, .seqno = (uint32_t)atoi(words[11]), .answer = grown(NULL, ROOM)};
         writers[i].answer[0] = 0;
         if (style == NATS) introduce(&writers[i]);
         unblock(writers[i].fd);

@@ -1,9 +1,11 @@
 /* Subscribers: N WebSocket or SSE connections in one thread, which count events and check their order.
  *
- *   load KIND PORT CONNECTIONS COLLECTION TOKENS [sparse=1] [addresses=N] [at_once=N]      KIND: see crowd.h
+ *   load KIND PORT CONNECTIONS COLLECTION TOKENS [sparse=1] [addresses=N] [at_once=N] [distinct=1]
+ *                                                                                    KIND: see crowd.h
  *
  * TOKENS is a file with one token a line; connection i uses line i modulo their number, and one of N source addresses
- * 127.0.0.1 … 127.0.0.N in turn. At most `at_once` connections are being made at any time.
+ * 127.0.0.1 … 127.0.0.N in turn. At most `at_once` connections are being made at any time. `distinct`: each subscribes
+ * (snackbase-ws) with a filter of its own that no event fits.
  *
  * Prints {"ready":N} once all of them are subscribed, then obeys lines on stdin. Every answer is one line of JSON:
  *   mark                     forgets what was heard
@@ -26,7 +28,7 @@ static char **tokens;
 static int token_count;
 static int64_t deadline_us;
 static enum { NOTHING, EVENTS, TOTAL, RETURN } awaited;
-static bool rejoining;
+static bool rejoining, distinct;
 
 static const char *token_of(const struct connection *it) { return tokens[(it - connections) % token_count]; }
 
@@ -118,6 +120,7 @@ static size_t greeted(struct connection *it, char *raw, size_t size) {
     if (kind == FLOOR_WS || kind == NCHAN_WS || kind == NCHAN_SSE) now_live(it);
     if (kind == SNACKBASE_WS) {
         char wish[400], since[200] = "";
+        if (distinct) snprintf(since, sizeof since, ",\"filter\":\"seqno < -%ld\"", 1 + (long)(it - connections));
         if (it->returns) snprintf(since, sizeof since, ",\"since\":\"%s\"", it->position);
         int length = snprintf(wish, sizeof wish, "{\"action\":\"subscribe\",\"collection\":\"%s\"%s}", collection, since);
         send_frame(it->fd, 1, wish, (size_t)length);
@@ -256,6 +259,7 @@ int main(int count, char **words) {
         if (sscanf(words[i], "sparse=%d", &number) == 1) sparse = number;
         if (sscanf(words[i], "addresses=%d", &number) == 1) addresses = number;
         if (sscanf(words[i], "at_once=%d", &number) == 1) at_once = number;
+        if (sscanf(words[i], "distinct=%d", &number) == 1) distinct = number;
     }
     many_files();
     connections = calloc((size_t)wanted, sizeof *connections);

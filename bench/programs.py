@@ -100,6 +100,7 @@ class Programs:
         sparse: bool = False,
         addresses: int = 1,
         at_once: int = 50,
+        distinct: bool = False,
     ) -> "Subscribers":
         """Subscribers of `kind`; they are connected once entered as a context.
 
@@ -108,9 +109,10 @@ class Programs:
             sparse: each hears but a part of what is written: numbers have to rise, and may leave some out.
             addresses: how many addresses they come from (127.0.0.1 and the following).
             at_once: connections being made at any time.
+            distinct: each has a filter of its own that no event fits.
         """
         words = [kind, str(port), str(connections), collection, str(tokens)]
-        words += [f"sparse={sparse:d}", f"addresses={addresses}", f"at_once={at_once}"]
+        words += [f"sparse={sparse:d}", f"addresses={addresses}", f"at_once={at_once}", f"distinct={distinct:d}"]
         return Subscribers([str(self._folder / "load"), *words], connections)
 
     def create(
@@ -126,13 +128,15 @@ class Programs:
         rate: float = 0,
         batch: int = 1,
         pad: int = 100,
+        first: int = 0,
     ) -> Created:
         """Create records; returns when every request was answered. See create.c for the arguments.
 
         Args:
             token: or a file with one token a line, which the requests use in turn.
+            first: the number before the first record's.
         """
-        numbers = [clients, seconds, count, rate, batch, pad]
+        numbers = [clients, seconds, count, rate, batch, pad, first]
         words = [style, str(port), path, f"@{token}" if isinstance(token, Path) else token, *map(str, numbers)]
         done = subprocess.run([str(self._folder / "create"), *words], capture_output=True, timeout=180)
         if done.returncode:

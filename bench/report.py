@@ -8,13 +8,16 @@ from pathlib import Path
 
 import msgspec
 
-from bench.measures import Figure
+from bench.plan import Figure
 
-UNIT_ORDER = ("creates/s", "CPU µs/create", "CPU µs/delivery", "with the create", "KB each", "p50 ms", "p99 ms")
+UNIT_ORDER = (
+    *("creates/s", "CPU µs/create", "CPU µs/connect", "CPU µs/delivery", "with the write", "control, µs/event"),
+    *("KB each", "p50 ms", "p99 ms", "events/s", "deliveries/s", "CPU ms", "exponent"),
+)
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """All runs of one figure."""
+    """All rounds of one figure. `values`: one a round, in order."""
 
     group: str
     measure: str
@@ -24,16 +27,18 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     low: float
     high: float
     runs: int
+    values: tuple[float, ...] = ()
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of the benchmark."""
+    """One run of the benchmark. `missing`: servers that were not measured, and what has to be installed for them."""
 
     at: str
     machine: dict[str, str | int | float]
     servers: dict[str, str]
     problems: list[str]
     figures: list[Summary]
+    missing: dict[str, str] = {}
 
 
 def summaries(figures: Iterable[Figure]) -> list[Summary]:
@@ -47,10 +52,11 @@ def summaries(figures: Iterable[Figure]) -> list[Summary]:
             measure=measure,
             server=server,
             unit=unit,
-            median=round(statistics.median(values), 3),
-            low=round(min(values), 3),
-            high=round(max(values), 3),
+            median=round(statistics.median(values), 4),
+            low=round(min(values), 4),
+            high=round(max(values), 4),
             runs=len(values),
+            values=tuple(round(value, 6) for value in values),
         )
         for (group, measure, server, unit), values in found.items()
     ]
@@ -70,17 +76,13 @@ def machine() -> dict[str, str | int | float]:
     }
 
 
-def write(results: Results, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(results)) + b"\n")
-
-
 def tables(results: Results) -> str:
     """Markdown: one table a group, a row for each measure and server, `median (lowest-highest)` in the cells."""
     parts = []
     for group in dict.fromkeys(summary.group for summary in results.figures):
         rows = [summary for summary in results.figures if summary.group == group]
-        units = [unit for unit in UNIT_ORDER if any(row.unit == unit for row in rows)]
+        present = dict.fromkeys(row.unit for row in rows)
+        units = [unit for unit in UNIT_ORDER if unit in present] + [unit for unit in present if unit not in UNIT_ORDER]
         lines = [f"| {' | '.join([group, 'server', *units])} |", "|---|---|" + "---:|" * len(units)]
         order = list(dict.fromkeys(row.measure for row in rows))
         places = sorted(
@@ -90,30 +92,13 @@ def tables(results: Results) -> str:
             cells = [_cell(rows, measure, server, unit) for unit in units]
             lines.append(f"| {' | '.join([measure, server, *cells])} |")
         parts.append("\n".join(lines))
+    if results.missing:
+        parts.append(
+            "Not measured:\n\n" + "\n".join(f"- {name}: needs {what}" for name, what in results.missing.items())
+        )
     if results.problems:
         parts.append("Not as it should be:\n\n" + "\n".join(f"- {problem}" for problem in results.problems))
     return "\n\n".join(parts)
-
-
-def ratios(results: Results) -> str:
-    """What a shared machine can tell: medians of one run against each other, as two small tables."""
-    found = {(figure.measure, figure.server, figure.unit): figure.median for figure in results.figures}
-    fanout = ["| CPU of a delivery | SnackBase : C floor | PocketBase : SnackBase |", "|---|---:|---:|"]
-    creates = ["| creates/s | FULL : PocketBase | NORMAL : PocketBase |", "|---|---:|---:|"]
-    for (measure, server, unit), value in found.items():
-        if (server, unit) == ("SnackBase FULL WebSocket", "CPU µs/delivery"):
-            floor = found.get((measure, "C, joined", unit)) or found.get((measure, "C, send(2) each", unit))
-            peer = found.get((measure, "PocketBase SSE", unit))
-            own = found.get((measure, "SnackBase FULL SSE", unit))
-            fanout.append(f"| {measure} | {_ratio(value, floor)} | {_ratio(peer, own)} |")
-        elif (server, unit) == ("SnackBase NORMAL", "creates/s"):
-            peer, full = found.get((measure, "PocketBase", unit)), found.get((measure, "SnackBase FULL", unit))
-            creates.append(f"| {measure} | {_ratio(full, peer)} | {_ratio(value, peer)} |")
-    return "\n".join(fanout) + "\n\n" + "\n".join(creates)
-
-
-def _ratio(above: float | None, below: float | None) -> str:
-    return number(above / below) if above is not None and below else ""
 
 
 def _cell(rows: Sequence[Summary], measure: str, server: str, unit: str) -> str:
@@ -126,7 +111,7 @@ def _cell(rows: Sequence[Summary], measure: str, server: str, unit: str) -> str:
 
 def number(value: float) -> str:
     """Three digits that mean something."""
-    if abs(value) >= 100:
+    if abs(value) >= 100 or value == int(value):
         return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 

@@ -6,6 +6,7 @@ event, and SnackBase besides confines everything to the account.
 
 import http.client
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -15,11 +16,16 @@ from typing import Any, Protocol
 
 import msgspec
 
+from bench.members import add_users
 from bench.programs import BenchError
 from tests.support.server import ROOT, ServerProcess, Setting, free_port
 
 COLLECTION = "bench_items"
+OWNED = "bench_owned"
+"""With members: the same fields under a rule by which everybody sees their own records only."""
 TENANT_FIELDS = (("seqno", "number"), ("writer", "number"), ("sent_us", "number"), ("tenant", "text"), ("body", "text"))
+TENANT_RULE = "tenant IN @request.auth.groups"
+OWNER_RULE = "created_by = @request.auth.id"
 USERS = 4
 PASSWORD = "a-password-for-the-benchmark"
 READY_S = 30
@@ -64,6 +70,7 @@ class SnackBaseServer:
     Args:
         synchronous: FULL survives a power cut; NORMAL may lose the newest writes in one.
         watched: run `bench.watched`, which is the same and looks how long its event loop is held.
+        members: so many users besides the first few, whose tokens `tokens` holds then.
         settings: by the names of the documented table.
     """
 
@@ -71,11 +78,13 @@ class SnackBaseServer:
     path = f"/api/v1/records/{COLLECTION}"
     kinds: tuple[str, ...] = ("snackbase-ws", "snackbase-sse")
 
-    def __init__(self, synchronous: str, *, watched: bool = False, **settings: Setting) -> None:
+    def __init__(self, synchronous: str, *, watched: bool = False, members: int = 0, **settings: Setting) -> None:
         self.name = f"SnackBase {synchronous}"
         self.durability = f"synchronous={synchronous}"
-        self._settings: dict[str, Setting] = {"SQLITE_SYNCHRONOUS": synchronous, **settings}
-        self._arguments = ("serve", "bench.watched:app") if watched else ("serve",)
+        self.secret = secrets.token_urlsafe(32)
+        self._members = members
+        self._settings: dict[str, Setting] = {"SQLITE_SYNCHRONOUS": synchronous, "SECRET_KEY": self.secret, **settings}
+        self.watched = watched
         self.token = ""
         self.tokens = Path()
         self._process: ServerProcess | None = None
@@ -89,21 +98,38 @@ class SnackBaseServer:
         return self._running().port
 
     def start(self, folder: Path) -> None:
+        """Start it; the folder it had before holds what it held then."""
+        if self._process is not None and self._process.folder == folder:
+            self._process.arguments = self._arguments()
+            self.again()
+            return
         # So few users stand for many that their limit of connections has to go.
         settings: dict[str, Setting] = {"REALTIME_MAX_CONNECTIONS_PER_USER": 0}
         path = {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
         self._process = ServerProcess(
-            folder, settings=settings | self._settings, arguments=self._arguments, environment=path
+            folder, settings=settings | self._settings, arguments=self._arguments(), environment=path
         )
         self._process.start_now()
+        found = self._set_up()
+        if self._members:
+            self._process.stop_now()
+            database = folder / "snackbase.db"
+            found = add_users(database, self.secret, account="acme", count=self._members, groups=("acme",))
+            self._process.start_now()
+        self.token, self.tokens = found[0], _written(folder, found)
+
+    def _arguments(self) -> list[str]:
+        return ["serve", "bench.watched:app"] if self.watched else ["serve"]
+
+    def _set_up(self) -> list[str]:
         root = {"account": "system", "email": ServerProcess.SUPERADMIN_EMAIL}
         api = Api(self.port, "Bearer ")
         api.token = api.post("/api/v1/auth/login", root | {"password": ServerProcess.SUPERADMIN_PASSWORD})["token"]
-        rule = "tenant IN @request.auth.groups"
-        names = ("list_rule", "view_rule", "update_rule", "delete_rule")
-        rules = dict.fromkeys(names, rule) | {"create_rule": '@request.auth.id != ""'}
         schema = [{"name": name, "type": kind} for name, kind in TENANT_FIELDS]
-        api.post("/api/v1/collections", {"name": COLLECTION, "schema": schema, **rules})
+        for collection, rule in ((COLLECTION, TENANT_RULE), (OWNED, OWNER_RULE))[: 1 + (self._members > 0)]:
+            names = ("list_rule", "view_rule", "update_rule", "delete_rule")
+            rules = dict.fromkeys(names, rule) | {"create_rule": '@request.auth.id != ""'}
+            api.post("/api/v1/collections", {"name": collection, "schema": schema, **rules})
         account = api.post("/api/v1/accounts", {"name": "Acme", "slug": "acme"})["id"]
         roles = {role["name"]: role["id"] for role in api.get("/api/v1/roles")["items"]}
         found = []
@@ -113,7 +139,7 @@ class SnackBaseServer:
             api.post("/api/v1/users", user | {"groups": ["acme"]})
             login = {"account": "acme", "email": email, "password": PASSWORD}
             found.append(api.post("/api/v1/auth/login", login)["token"])
-        self.token, self.tokens = found[0], _written(folder, found)
+        return found
 
     def stop(self) -> None:
         if self._process is not None:

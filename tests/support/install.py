@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tests.support.browser import find_browser
-from tests.support.nginx import REMEDY, UNPACKED, find_nginx
+from tests.support.nginx import NCHAN_NEEDS, REMEDY, UNPACKED, find_nchan, find_nginx
 from tests.support.node import JS, MODULES, OLDEST
 
 STAMP = MODULES / ".snackbase-setup"
@@ -71,20 +71,23 @@ def install_browser() -> None:
 
 
 def install_nginx() -> None:
-    """Unpacks Debian's nginx into build/ when there is none; says so otherwise. No service is installed or started."""
-    if find_nginx() is not None:
+    """Unpacks Debian's nginx into build/ when there is none, and its Nchan module, a peer of the benchmark; says so
+    otherwise. No service is installed or started."""
+    if find_nginx() is not None and find_nchan() is not None:
         return
     if not is_debian() or os.geteuid() != 0 or shutil.which("apt-get") is None:
-        say(f"No nginx found: the tests behind a proxy will not run; {REMEDY}.")
+        if find_nginx() is None:
+            say(f"No nginx found: the tests behind a proxy will not run; {REMEDY}.")
         return
-    print("Unpacking Debian's nginx for the tests behind a proxy.", flush=True)
+    print("Unpacking Debian's nginx for the tests behind a proxy, with Nchan for the benchmark.", flush=True)
     run(*APT, "update")
     # dpkg-deb makes the last folder of a path and no more.
     UNPACKED.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        run(*APT, "-o", "APT::Sandbox::User=root", "download", "nginx", cwd=folder)
+        run(*APT, "-o", "APT::Sandbox::User=root", "download", "nginx", "libnginx-mod-nchan", cwd=folder)
         for package in Path(folder).glob("*.deb"):
             run("dpkg-deb", "--extract", str(package), str(UNPACKED))
+    NCHAN_NEEDS.mkdir(exist_ok=True)
     if find_nginx() is None:
         say(f"Debian's nginx could not be unpacked: the tests behind a proxy will not run; {REMEDY}.")
 

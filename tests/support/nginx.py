@@ -88,6 +88,21 @@ def find_nginx() -> str | None:
     return next((place for place in places if place and Path(place).is_file() and starts(place)), None)
 
 
+NCHAN_NEEDS = Path("/var/lib/nginx")
+"""With the Nchan module nginx makes a folder in here, whatever its settings say."""
+
+
+def find_nchan() -> tuple[str, str] | None:
+    """Debian's nginx and its Nchan module: a module fits the nginx it was built for only."""
+    if not NCHAN_NEEDS.is_dir():
+        return None
+    for root in (Path("/usr"), UNPACKED / "usr"):
+        program, module = root / "sbin" / "nginx", root / "lib" / "nginx" / "modules" / "ngx_nchan_module.so"
+        if module.is_file() and starts(str(program)):
+            return str(program), str(module)
+    return None
+
+
 def starts(program: str) -> bool:
     """Whether it runs at all: a package that was unpacked by hand may lack a library."""
     try:
