@@ -16,10 +16,13 @@ from snackbase.services.records import Records
 from snackbase.services.transfer import (
     BATCH_BYTES,
     BATCH_RECORDS,
+    FEWEST_RECORDS,
     MAX_LINE_BYTES,
     MOST_FAULTS,
+    MOST_PAUSE_S,
     Export,
     Import,
+    Pace,
     Progress,
     read_line,
 )
@@ -177,8 +180,37 @@ async def test_no_transaction_is_larger_than_its_bounds(world: World, monkeypatc
     monkeypatch.setattr(world.store, "write", watching)
     small = [{"title": str(number)} for number in range(BATCH_RECORDS * 2 + 1)]
     large = [{"title": "x" * 100_000} for _ in range(5)]
-    assert (await imported(world, lines_of(*small, *large))).created == len(small) + 5
+    running = Import(world.records, world.root(), "posts", now=lambda: 0.0)
+    assert (await running.run(lines_of(*small, *large))).created == len(small) + 5
     assert sizes == [BATCH_RECORDS, BATCH_RECORDS, 3, 2, 1]
+
+
+def test_transactions_that_take_long_become_smaller_and_grow_again() -> None:
+    pace = Pace(0.01)
+
+    assert [pace.took(seconds) for seconds in (0.0, 0.02, 0.2, 2.0)] == [0.01, 0.01, 0.05, MOST_PAUSE_S]
+    assert pace.most == BATCH_RECORDS // 4, "at most halved each time: once by the third, once by the fourth"
+    for _ in range(5):
+        pace.took(1.0)
+    assert pace.most == FEWEST_RECORDS
+    for _ in range(5):
+        pace.took(0.001)
+    assert pace.most == BATCH_RECORDS
+
+
+async def test_a_slow_machine_imports_in_smaller_transactions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.collection("posts", TITLE)
+    clock, sizes, real = [0.0], list[int](), world.store.write
+
+    async def slow(transaction: Transaction) -> Committed:
+        sizes.append(len(transaction.writes))
+        clock[0] += 0.001 * len(transaction.writes)
+        return await real(transaction)
+
+    monkeypatch.setattr(world.store, "write", slow)
+    lines = lines_of(*({"title": str(number)} for number in range(200)))
+    assert (await Import(world.records, world.root(), "posts", now=lambda: clock[0]).run(lines)).created == 200
+    assert sizes == [100, 50, 25, 25]
 
 
 async def test_references_within_one_file_hold_wherever_they_stand_in_a_transaction(world: World) -> None:

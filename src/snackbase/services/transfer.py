@@ -8,6 +8,7 @@ import that was interrupted goes on. Superadmins only.
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 from uuid import UUID
@@ -27,6 +28,12 @@ from snackbase.storage.base import Stamps
 BATCH_RECORDS = 100
 BATCH_BYTES = 256 * 1024
 """Of one transaction's lines: a batch of large records would hold the writer for too long otherwise."""
+FEWEST_RECORDS = 10
+AIM_S = 0.025
+"""How long one transaction should take: a busy or slow machine gets smaller ones."""
+REST = 0.25
+"""The part of a transaction's time for which others are let in after it."""
+MOST_PAUSE_S = 0.25
 MAX_LINE_BYTES = 2 * MAX_RECORD_BYTES
 MOST_FAULTS = 100
 PATIENCE = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -83,6 +90,21 @@ Writing = Callable[[Sequence[Line]], Awaitable[None]]
 _NO_FAULT_OF_A_LINE = frozenset({"collection_not_found", "changed_meanwhile"})
 
 
+class Pace:
+    """How many lines share a transaction, so that each takes about `AIM_S`, and how long to pause between two."""
+
+    def __init__(self, pause_s: float) -> None:
+        self._pause_s = pause_s
+        self.most = BATCH_RECORDS
+
+    def took(self, seconds: float) -> float:
+        """Learn from a transaction of `most` lines; gives the pause after it, in seconds."""
+        wanted = int(self.most * AIM_S / max(seconds, 0.001))
+        # One that met an accident tells little: half or twice as many at most.
+        self.most = max(FEWEST_RECORDS, min(BATCH_RECORDS, max(self.most // 2, min(self.most * 2, wanted))))
+        return max(self._pause_s, min(MOST_PAUSE_S, seconds * REST))
+
+
 class Export:
     """An account's records of a collection, oldest first, a page at a time.
 
@@ -121,8 +143,8 @@ class Import:
     """
     Args:
         keep_going: go on after a line that cannot be imported, up to MOST_FAULTS of them.
-        pause_s: how long others are let in after every transaction, besides those that wait in this process.
-        tell: called after every transaction.
+        pause_s: how long others are let in after every transaction, at least.
+        tell: called after every transaction. now: a monotonic clock, seconds.
     """
 
     def __init__(
@@ -135,6 +157,7 @@ class Import:
         keep_going: bool = False,
         pause_s: float = 0.0,
         tell: Callable[[Progress], None] = lambda _: None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         check_superadmin(principal)
         self._records = records
@@ -142,8 +165,9 @@ class Import:
         self._collection = collection
         self._strategy = strategy
         self._keep_going = keep_going
-        self._pause_s = pause_s
+        self._pace = Pace(pause_s)
         self._tell = tell
+        self._now = now
         self.progress = Progress()
 
     async def run(self, lines: Iterable[bytes]) -> Progress:
@@ -154,11 +178,13 @@ class Import:
             until then stays, and the import can be run again.
         """
         for batch in self._batches(lines):
+            began = self._now()
             await self._write(batch)
+            pause_s = self._pace.took(self._now() - began)
             self._tell(self.progress)
             if self.progress.stopped:
                 break
-            await asyncio.sleep(self._pause_s)
+            await asyncio.sleep(pause_s)
         self.progress.errors.sort(key=lambda fault: fault.line)
         if not self._keep_going:
             # One further down, which was met first, matters only once this one is corrected.
@@ -175,7 +201,7 @@ class Import:
                 break
             if line is None:
                 continue
-            if batch and (line.record_id in batch or len(batch) >= BATCH_RECORDS or size + line.size > BATCH_BYTES):
+            if batch and (line.record_id in batch or len(batch) >= self._pace.most or size + line.size > BATCH_BYTES):
                 yield list(batch.values())
                 batch, size = {}, 0
             batch[line.record_id] = line
