@@ -253,8 +253,12 @@ async def test_a_password_set_by_an_admin_ends_the_logins(house: House, ann: Mem
 
 async def test_users_of_other_accounts_are_404_and_members_manage_nobody(house: House, ann: Member) -> None:
     eve, bob = await house.founder("eve"), await house.member(ann)
-    for method, path in [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("PUT", "/password")]:
-        body = None if method in ("GET", "DELETE") else {"new_password": PASSWORD, "is_active": False}
+    for method, path, body in [
+        ("GET", "", None),
+        ("PATCH", "", {"is_active": False}),
+        ("DELETE", "", None),
+        ("PUT", "/password", {"new_password": PASSWORD}),
+    ]:
         answer = await eve.request(method, f"/users/{ann.id}{path}", json=body, status=404)
         assert answer.json()["code"] == "user_not_found"
         await bob.request(method, f"/users/{ann.id}{path}", json=body, status=403)

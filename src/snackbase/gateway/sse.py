@@ -4,6 +4,7 @@ Plain ASGI, like the WebSocket endpoint; errors are raised for the HTTP layer ar
 CORS. A browser's EventSource stops for ever on any status but 200, so what may succeed later is a 200 that ends.
 """
 
+import difflib
 import random
 from typing import Any
 
@@ -26,6 +27,8 @@ from snackbase.realtime import protocol
 from snackbase.realtime.protocol import ProtocolError, SubscribeRequest
 
 PATH = "/api/v1/realtime/subscribe"
+PARAMETERS = ("token", "collection", "collections", "subscription", "since", "account")
+OF_A_SUBSCRIPTION = ("operations", "filter", "fields", "snapshot")
 HEADERS = (
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store, no-transform"),
@@ -50,6 +53,9 @@ def read_subscriptions(query: QueryParams, last_event_id: str | None, *, most: i
     Raises:
         ProtocolError: too many, both spellings mixed, or one that cannot be right.
     """
+    for name in query:
+        if hint := _misplaced(name):
+            raise ProtocolError("invalid_message", f"There is no parameter {name[:64]!r} here. {hint}")
     names = [*query.getlist("collection"), *query.getlist("collections")]
     objects = query.getlist("subscription")
     if names and objects:
@@ -62,6 +68,17 @@ def read_subscriptions(query: QueryParams, last_event_id: str | None, *, most: i
         requests = [msgspec.structs.replace(each, since=last_event_id, snapshot=None) for each in requests]
     # The same one twice replaces itself: the last counts, in the place of the first.
     return Asked(tuple({each.key: each for each in requests}.values()), bool(last_event_id))
+
+
+def _misplaced(name: str) -> str:
+    """What was meant by a parameter that would silently show too much; others are none of our business (EventSource
+    libraries add some)."""
+    if name in PARAMETERS:
+        return ""
+    if name in OF_A_SUBSCRIPTION:
+        return 'Write it into a subscription: subscription={"collection": …, "' + name + '": …}.'
+    near = difflib.get_close_matches(name[:64], PARAMETERS, n=1, cutoff=0.8)
+    return f"Did you mean {near[0]!r}?" if near else ""
 
 
 def _named(text: str, since: str | None) -> SubscribeRequest:

@@ -15,7 +15,6 @@ from snackbase.catalog import OPERATIONS, rule_text
 from snackbase.errors import Conflict, FieldError, SnackBaseError, ValidationFailed
 from snackbase.model import Collection, FieldType, Principal, rfc3339
 from snackbase.services.collections import MAX_COLLECTIONS, Collections
-from snackbase.services.definitions import RIGHTS_KEYS
 
 FORMAT_VERSION = "1.0"
 Strategy = Literal["error", "skip", "update"]
@@ -207,8 +206,7 @@ def _without_references(item: Item, here: set[str], *, new: bool) -> Item:
 
 
 def _body(item: Item) -> dict[str, Any]:
-    rights = {key: value for key, value in item.rules.items() if key in RIGHTS_KEYS}
-    return {"name": item.name, "schema": item.schema, "indexes": msgspec.to_builtins(item.indexes), **rights}
+    return {**item.rules, "name": item.name, "schema": item.schema, "indexes": msgspec.to_builtins(item.indexes)}
 
 
 def _merged(current: Collection, item: Item) -> dict[str, Any]:

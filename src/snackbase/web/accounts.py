@@ -16,14 +16,14 @@ from snackbase.services.accounts import Accounts
 from snackbase.services.logins import Login
 from snackbase.services.members import Members
 from snackbase.storage.directory import ACCOUNT_ORDERS, USER_ORDERS, AccountQuery, UserQuery
-from snackbase.web.http import Authenticate, json_response, read_json
+from snackbase.web.http import Authenticate, json_response, read_changes, read_json
 from snackbase.web.paging import ORDER, PAGE, number, order, page
 from snackbase.web.query import optional_flag, read_query
 
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-class RegisterBody(msgspec.Struct):
+class RegisterBody(msgspec.Struct, forbid_unknown_fields=True):
     email: str
     password: str
     account_name: str | None = None
@@ -31,31 +31,31 @@ class RegisterBody(msgspec.Struct):
     account: str | None = None
 
 
-class LoginBody(msgspec.Struct):
+class LoginBody(msgspec.Struct, forbid_unknown_fields=True):
     email: str
     password: str
     account: str | None = None
 
 
-class RefreshBody(msgspec.Struct):
+class RefreshBody(msgspec.Struct, forbid_unknown_fields=True):
     refresh_token: str
 
 
-class PasswordBody(msgspec.Struct):
+class PasswordBody(msgspec.Struct, forbid_unknown_fields=True):
     old_password: str
     new_password: str
 
 
-class NewPasswordBody(msgspec.Struct):
+class NewPasswordBody(msgspec.Struct, forbid_unknown_fields=True):
     new_password: str
 
 
-class AccountBody(msgspec.Struct):
+class AccountBody(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     slug: str | None = None
 
 
-class AccountChangeBody(msgspec.Struct):
+class AccountChangeBody(msgspec.Struct, forbid_unknown_fields=True):
     """None, or a key left out: unchanged."""
 
     name: str | None = None
@@ -63,7 +63,7 @@ class AccountChangeBody(msgspec.Struct):
     registration: str | None = None
 
 
-class UserBody(msgspec.Struct):
+class UserBody(msgspec.Struct, forbid_unknown_fields=True):
     email: str
     password: str | None = None
     account_id: str | None = None
@@ -73,7 +73,7 @@ class UserBody(msgspec.Struct):
     groups: list[str] | None = None
 
 
-class UserChangeBody(msgspec.Struct):
+class UserChangeBody(msgspec.Struct, forbid_unknown_fields=True):
     """None, or a key left out: unchanged."""
 
     email: str | None = None
@@ -126,6 +126,7 @@ class AccountRoutes:
     # Logins
 
     async def _register(self, request: Request) -> Response:
+        read_query(request)
         body = await read_json(request, RegisterBody)
         login = await self._accounts.register(
             email=body.email,
@@ -138,6 +139,7 @@ class AccountRoutes:
         return json_response({"message": "Welcome.", **login_body(login)}, status=201, headers=NO_STORE)
 
     async def _login(self, request: Request) -> Response:
+        read_query(request)
         body = await read_json(request, LoginBody)
         login = await self._accounts.login(
             account=body.account,
@@ -148,15 +150,18 @@ class AccountRoutes:
         return json_response(login_body(login), headers=NO_STORE)
 
     async def _refresh(self, request: Request) -> Response:
+        read_query(request)
         body = await read_json(request, RefreshBody)
         return json_response(login_body(await self._accounts.refresh(body.refresh_token)), headers=NO_STORE)
 
     async def _logout(self, request: Request) -> Response:
+        read_query(request)
         await self._accounts.logout(await self._authenticate(request))
         return json_response({"message": "This login has ended."})
 
     async def _change_password(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         body = await read_json(request, PasswordBody)
         await self._accounts.change_password(
             principal, old=body.old_password, new=body.new_password, address=self._client_address(request.scope)
@@ -164,6 +169,7 @@ class AccountRoutes:
         return json_response({"message": "The password is changed; all other logins have ended."})
 
     async def _me(self, request: Request) -> Response:
+        read_query(request)
         return json_response(await self._accounts.me(await self._authenticate(request)))
 
     # Accounts
@@ -186,20 +192,24 @@ class AccountRoutes:
 
     async def _create_account(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         body = await read_json(request, AccountBody)
         account = await self._members.create_account(principal, name=body.name, slug=body.slug)
         return json_response(account, status=201)
 
     async def _get_account(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         return json_response(await self._members.account(principal, request.path_params["account"]))
 
     async def _update_account(self, request: Request) -> Response:
         principal = await self._authenticate(request)
-        body = await read_json(request, AccountChangeBody)
+        read_query(request)
+        reference = request.path_params["account"]
+        body = await read_changes(request, AccountChangeBody, lambda: self._members.account(principal, reference))
         account: Account = await self._members.update_account(
             principal,
-            request.path_params["account"],
+            reference,
             name=body.name,
             is_active=body.is_active,
             registration=body.registration,
@@ -208,6 +218,7 @@ class AccountRoutes:
 
     async def _disable_account(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         await self._members.update_account(principal, request.path_params["account"], is_active=False)
         return Response(status_code=204)
 
@@ -222,6 +233,7 @@ class AccountRoutes:
 
     async def _create_user(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         body = await read_json(request, UserBody)
         user = await self._members.create_user(
             principal,
@@ -237,14 +249,17 @@ class AccountRoutes:
 
     async def _get_user(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         return json_response(await self._members.user(principal, request.path_params["user_id"]))
 
     async def _update_user(self, request: Request) -> Response:
         principal = await self._authenticate(request)
-        body = await read_json(request, UserChangeBody)
+        read_query(request)
+        user_id = request.path_params["user_id"]
+        body = await read_changes(request, UserChangeBody, lambda: self._members.user(principal, user_id))
         user = await self._members.update_user(
             principal,
-            request.path_params["user_id"],
+            user_id,
             email=body.email,
             role=body.role,
             role_id=body.role_id,
@@ -255,11 +270,13 @@ class AccountRoutes:
 
     async def _disable_user(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         await self._members.update_user(principal, request.path_params["user_id"], is_active=False)
         return Response(status_code=204)
 
     async def _set_password(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         body = await read_json(request, NewPasswordBody)
         await self._members.set_password(principal, request.path_params["user_id"], body.new_password)
         return json_response({"message": "The password is set; all logins of this user have ended."})

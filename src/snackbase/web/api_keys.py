@@ -14,7 +14,7 @@ from snackbase.web.query import read_query
 PATH = "/api/v1/admin/api-keys"
 
 
-class ApiKeyBody(msgspec.Struct):
+class ApiKeyBody(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     expires_at: str | None = None
     role_id: int | None = None
@@ -46,6 +46,7 @@ class ApiKeyRoutes:
 
     async def _create(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         body = await read_json(request, ApiKeyBody)
         key = await self._api_keys.create(
             principal,
@@ -59,9 +60,11 @@ class ApiKeyRoutes:
 
     async def _get(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         return json_response(await self._api_keys.get(principal, request.path_params["key_id"]))
 
     async def _revoke(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         await self._api_keys.revoke(principal, request.path_params["key_id"])
         return Response(status_code=204)

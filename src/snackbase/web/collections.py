@@ -29,7 +29,7 @@ class TypedField(msgspec.Struct):
     name: str
 
 
-class RuleToValidate(msgspec.Struct):
+class RuleToValidate(msgspec.Struct, forbid_unknown_fields=True):
     """`collectionFields`: names (or fields with names) where there is no collection yet. `filter`: what a list or
     subscription adds to a list rule; `auth`: the user whose plan is wanted."""
 
@@ -41,7 +41,7 @@ class RuleToValidate(msgspec.Struct):
     auth: TrialAuth | None = None
 
 
-class RuleToTest(msgspec.Struct):
+class RuleToTest(msgspec.Struct, forbid_unknown_fields=True):
     """A rule, and a case to try it on."""
 
     rule: str | None
@@ -49,7 +49,7 @@ class RuleToTest(msgspec.Struct):
     collection: str | None = None
 
 
-class ToImport(msgspec.Struct):
+class ToImport(msgspec.Struct, forbid_unknown_fields=True):
     """A document as the export gave it."""
 
     data: Document

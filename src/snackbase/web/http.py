@@ -6,7 +6,7 @@ enforced below it, by the middleware that wraps `receive`. Step 1 and 2 of the p
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 from starlette.requests import Request
@@ -22,6 +22,8 @@ Authenticate = Callable[[Request], Awaitable[Principal]]
 
 MAX_JSON_DEPTH = 64
 """Objects and arrays inside each other; far below what any recursion in here could not stand."""
+
+TIMES = frozenset({"created_at", "updated_at", "last_login"})
 
 _JSON_TYPE = re.compile(r"\s*application/(?:[a-z0-9.+-]+\+)?json\s*(?:;|\Z)", re.IGNORECASE)
 _AT_PATH = re.compile(r" - at `(?P<path>[^`]*)`\Z")
@@ -61,6 +63,29 @@ def decode_json(body: bytes, type: type[T]) -> T:
     if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH and _depth(body) > MAX_JSON_DEPTH:
         raise _too_deep()
     return value
+
+
+async def read_changes(request: Request, type: type[T], current: Callable[[], Awaitable[object]]) -> T:
+    """A change of something, as a `type`. `current`: reads what it is now, once the body is there.
+
+    What the answers show of it besides may come along unchanged, so that it can be read, edited and sent back as a
+    whole; times are not compared, since they may have moved on.
+
+    Raises:
+        ValidationFailed: also read_only: something that cannot be changed is another than now.
+        As `read_json`.
+    """
+    sent = await read_json(request, dict[str, Any])
+    shown: dict[str, Any] = msgspec.to_builtins(await current())
+    changeable = set(get_type_hints(type))
+    for name in [name for name in sent if name in shown and name not in changeable]:
+        if sent.pop(name) != shown[name] and name not in TIMES:
+            where = FieldError(field=name, message=f"{name} cannot be changed.", code="read_only")
+            raise ValidationFailed(where.message, details=[where])
+    try:
+        return msgspec.convert(sent, type)
+    except msgspec.ValidationError as error:
+        raise _validation_failed(str(error)) from None
 
 
 def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -18,7 +18,7 @@ from snackbase.web.paging import PAGE, page
 from snackbase.web.query import read_query
 
 
-class InvitationBody(msgspec.Struct):
+class InvitationBody(msgspec.Struct, forbid_unknown_fields=True):
     """role_id: a number, also as text, or a role's name."""
 
     email: str
@@ -29,7 +29,7 @@ class InvitationBody(msgspec.Struct):
     expires_in_hours: float = DEFAULT_HOURS
 
 
-class AcceptanceBody(msgspec.Struct):
+class AcceptanceBody(msgspec.Struct, forbid_unknown_fields=True):
     password: str | None = None
 
 
@@ -74,6 +74,7 @@ class InvitationRoutes:
 
     async def _create(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         body = await read_json(request, InvitationBody)
         text = body.role_id if isinstance(body.role_id, str) else ""
         numeric = text.isascii() and text.isdecimal() and len(text) <= 9
@@ -90,19 +91,23 @@ class InvitationRoutes:
 
     async def _renew(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         invitation = await self._invitations.renew(principal, request.path_params["invitation_id"])
         message = "The invitation has a new token; no e-mail is sent, hand it on yourself."
         return json_response({"message": message, **_shown(invitation)}, headers=NO_STORE)
 
     async def _cancel(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         await self._invitations.cancel(principal, request.path_params["invitation_id"])
         return Response(status_code=204)
 
     async def _public(self, request: Request) -> Response:
+        read_query(request)
         return json_response(await self._invitations.public(request.path_params["token"]), headers=NO_STORE)
 
     async def _accept(self, request: Request) -> Response:
+        read_query(request)
         body = await read_json(request, AcceptanceBody)
         login = await self._invitations.accept(
             request.path_params["token"], password=body.password, address=self._client_address(request.scope)

@@ -10,27 +10,30 @@ from snackbase.services.groups import Groups
 from snackbase.services.members import Members
 from snackbase.services.roles import Roles
 from snackbase.web.accounts import USER_FILTERS, user_query
-from snackbase.web.http import Authenticate, json_response, read_json
+from snackbase.web.http import Authenticate, json_response, read_changes, read_json
 from snackbase.web.paging import ORDER, PAGE, page
 from snackbase.web.query import read_query
 
 
-class NamedBody(msgspec.Struct):
-    """A role or a group. account_id: of a group, for superadmins."""
-
+class RoleBody(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     description: str | None = None
+
+
+class GroupBody(RoleBody, forbid_unknown_fields=True):
+    """account_id: for superadmins."""
+
     account_id: str | None = None
 
 
-class NamedChangeBody(msgspec.Struct):
+class NamedChangeBody(msgspec.Struct, forbid_unknown_fields=True):
     """None, or a key left out: unchanged."""
 
     name: str | None = None
     description: str | None = None
 
 
-class MemberBody(msgspec.Struct):
+class MemberBody(msgspec.Struct, forbid_unknown_fields=True):
     user_id: str
 
 
@@ -50,27 +53,32 @@ class RoleRoutes:
 
     async def _list(self, request: Request) -> Response:
         await self._authenticate(request)
+        read_query(request)
         roles = await self._roles.all()
         return json_response({"items": roles, "total": len(roles)})
 
     async def _create(self, request: Request) -> Response:
         principal = await self._authenticate(request)
-        body = await read_json(request, NamedBody)
+        read_query(request)
+        body = await read_json(request, RoleBody)
         role = await self._roles.create(principal, name=body.name, description=body.description or "")
         return json_response(role, status=201)
 
     async def _get(self, request: Request) -> Response:
         await self._authenticate(request)
+        read_query(request)
         return json_response(await self._roles.get(_role_id(request)))
 
     async def _update(self, request: Request) -> Response:
         principal = await self._authenticate(request)
-        body = await read_json(request, NamedChangeBody)
+        read_query(request)
+        body = await read_changes(request, NamedChangeBody, lambda: self._roles.get(_role_id(request)))
         role = await self._roles.update(principal, _role_id(request), name=body.name, description=body.description)
         return json_response(role)
 
     async def _delete(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         await self._roles.delete(principal, _role_id(request))
         return Response(status_code=204)
 
@@ -108,7 +116,8 @@ class GroupRoutes:
 
     async def _create(self, request: Request) -> Response:
         principal = await self._authenticate(request)
-        body = await read_json(request, NamedBody)
+        read_query(request)
+        body = await read_json(request, GroupBody)
         group = await self._groups.create(
             principal, name=body.name, description=body.description or "", account=body.account_id
         )
@@ -116,18 +125,20 @@ class GroupRoutes:
 
     async def _get(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         return json_response(await self._groups.get(principal, request.path_params["group_id"]))
 
     async def _update(self, request: Request) -> Response:
         principal = await self._authenticate(request)
-        body = await read_json(request, NamedChangeBody)
-        group = await self._groups.update(
-            principal, request.path_params["group_id"], name=body.name, description=body.description
-        )
+        read_query(request)
+        group_id = request.path_params["group_id"]
+        body = await read_changes(request, NamedChangeBody, lambda: self._groups.get(principal, group_id))
+        group = await self._groups.update(principal, group_id, name=body.name, description=body.description)
         return json_response(group)
 
     async def _delete(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         await self._groups.delete(principal, request.path_params["group_id"])
         return Response(status_code=204)
 
@@ -141,12 +152,14 @@ class GroupRoutes:
 
     async def _add(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         body = await read_json(request, MemberBody)
         await self._groups.add(principal, request.path_params["group_id"], body.user_id)
         return Response(status_code=204)
 
     async def _remove(self, request: Request) -> Response:
         principal = await self._authenticate(request)
+        read_query(request)
         await self._groups.remove(principal, request.path_params["group_id"], request.path_params["user_id"])
         return Response(status_code=204)
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from snackbase.errors import BadRequest, FieldError
+from snackbase.errors import BadRequest, FieldError, UnsupportedMediaType
 from snackbase.services.records import Records
 from snackbase.services.transfer import Export, Import, Progress, Strategy
 from snackbase.web.http import Authenticate, json_response
@@ -20,6 +20,11 @@ from snackbase.web.query import optional_flag, read_query
 from snackbase.web.records import POSITION_HEADER
 
 JSON_LINES = "application/x-ndjson"
+TAKEN = frozenset(
+    {JSON_LINES, "application/jsonl", "application/x-jsonlines", "application/json", "text/plain"}
+    | {"application/octet-stream"}
+)
+"""What programs call JSON lines; there is no registered name."""
 
 
 class TransferRoutes:
@@ -50,6 +55,9 @@ class TransferRoutes:
     async def _import(self, request: Request) -> Response:
         principal = await self._authenticate(request)
         query = read_query(request, "strategy", "keep_going")
+        content_type = request.headers.get("content-type", JSON_LINES).partition(";")[0].strip().lower()
+        if content_type not in TAKEN:
+            raise UnsupportedMediaType(f"The body has to be JSON lines: send it with Content-Type: {JSON_LINES}.")
         running = Import(
             self._records,
             principal,

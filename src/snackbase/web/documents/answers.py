@@ -9,7 +9,8 @@ from snackbase.web.documents.operation import Operation, Schema
 ALWAYS = (400, 405, 408, 413, 503)
 """Whatever is asked: what HTTP itself refuses, and a server that cannot now."""
 WITH_TOKEN = (401, 403, 404)
-WITH_BODY = (415, 422)
+WITH_BODY = (415,)
+WITH_JSON = (422,)
 
 _KINDS: dict[int, type[SnackBaseError]] = {
     kind.status: kind
@@ -101,6 +102,7 @@ def statuses(operation: Operation) -> set[int]:
         *operation.errors,
         *(() if operation.access == "open" else WITH_TOKEN),
         *(() if operation.body is None else WITH_BODY),
+        *(WITH_JSON if operation.body is not None and operation.body_type == "application/json" else ()),
     }
 
 

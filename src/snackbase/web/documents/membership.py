@@ -23,7 +23,7 @@ from snackbase.web.documents.operation import (
 )
 from snackbase.web.documents.people import PAGE, USERS_WANTED, WELCOME
 from snackbase.web.invitations import AcceptanceBody, InvitationBody
-from snackbase.web.roles import MemberBody, NamedBody, NamedChangeBody
+from snackbase.web.roles import GroupBody, MemberBody, NamedChangeBody, RoleBody
 
 INVITATIONS = "/api/v1/invitations"
 ROLES = "/api/v1/roles"
@@ -78,7 +78,7 @@ OPERATIONS: Operations = {
         errors=(404,),
     ),
     ("DELETE", INVITATIONS + "/{invitation_id}"): Operation(
-        summary="Withdraw an invitation", tag="invitations", status=204, errors=(409, 410)
+        summary="Withdraw an invitation", tag="invitations", status=204, errors=(410,)
     ),
     ("POST", INVITATIONS + "/{invitation_id}/resend"): Operation(
         summary="A new token for an invitation",
@@ -93,11 +93,11 @@ OPERATIONS: Operations = {
         answer=WELCOME,
         status=201,
         access="open",
-        errors=(403, 404, 409, 410, 429),
+        errors=(404, 409, 410, 429),
     ),
     ("GET", ROLES): Operation(summary="All roles", tag="roles", answer=page_of(Role)),
     ("POST", ROLES): Operation(
-        summary="Make a role", tag="roles", body=NamedBody, answer=Role, status=201, errors=(409,)
+        summary="Make a role", tag="roles", body=RoleBody, answer=Role, status=201, errors=(409,)
     ),
     ("GET", ROLE): Operation(summary="One role", tag="roles", answer=Role),
     ("PUT", ROLE): _CHANGE_ROLE,
@@ -111,7 +111,7 @@ OPERATIONS: Operations = {
         errors=(422,),
     ),
     ("POST", GROUPS): Operation(
-        summary="Make a group", tag="groups", body=NamedBody, answer=Group, status=201, errors=(409,)
+        summary="Make a group", tag="groups", body=GroupBody, answer=Group, status=201, errors=(409,)
     ),
     ("GET", GROUP): Operation(summary="One group", tag="groups", answer=Group),
     ("PUT", GROUP): _CHANGE_GROUP,

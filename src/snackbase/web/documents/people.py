@@ -67,7 +67,7 @@ OPERATIONS: Operations = {
         answer=WELCOME,
         status=201,
         access="open",
-        errors=(403, 404, 409, 429),
+        errors=(403, 409, 429),
     ),
     ("POST", AUTH + "/login"): Operation(
         summary="Log in", tag="auth", body=LoginBody, answer=Login, access="open", errors=(401, 429)
@@ -86,7 +86,7 @@ OPERATIONS: Operations = {
         tag="auth",
         body=PasswordBody,
         answer=MESSAGE,
-        errors=(409, 429),
+        errors=(429,),
     ),
     ("GET", AUTH + "/me"): Operation(summary="Who the token is for", tag="auth", answer=Me),
     ("GET", ACCOUNTS): Operation(
