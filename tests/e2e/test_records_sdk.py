@@ -151,7 +151,7 @@ async def test_the_sdks_collection_and_rule_services_work_unchanged(node: Module
         ["title", "stars"],
         "",
         ["stars > 1", "title", '@request.auth.id != ""'],
-        {"valid": True, "errors": [], "position": None, "code": None},
+        {"valid": True, "errors": [], "position": None, "code": None, "part": None, "plan": None},
         False,
         [1, "stars > 1", "1.0"],
         "skipped",

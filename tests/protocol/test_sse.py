@@ -60,6 +60,12 @@ def test_a_subscription_may_be_spelled_in_every_way(client: Raw, token: str, par
     )
 
 
+def test_what_a_library_adds_to_the_url_is_none_of_our_business(client: Raw, token: str) -> None:
+    assert (
+        Stream(client, stream_path(token, ("lastEventId", "x"), ("_", "1700000000"))).message()["type"] == "heartbeat"
+    )
+
+
 def test_what_is_acknowledged_carries_no_id_line(client: Raw, token: str) -> None:
     assert not any(line.startswith("id:") for line in Stream(client, stream_path(token, ("collection", "*"))).block())
 
@@ -71,6 +77,8 @@ REFUSED_STREAMS: dict[str, tuple[list[tuple[str, str]], int, str]] = {
     "no operation": ([("collection", "*:")], 400, "invalid_operations"),
     "both spellings": ([("collection", "*"), ("subscription", '{"collection":"*"}')], 400, "invalid_message"),
     "an object that is no JSON": ([("subscription", "{")], 400, "invalid_json"),
+    "a filter beside a collection": ([("collection", "*"), ("filter", "id = 'x'")], 400, "invalid_message"),
+    "a slip": ([("collectoin", "posts")], 400, "invalid_message"),
     "an object with an unknown key": ([("subscription", '{"collection":"*","op":[]}')], 400, "invalid_message"),
     "an object nested too deep": ([("subscription", '{"collection":' + "[" * 9000)], 400, "invalid_message"),
     "since with snapshot": (

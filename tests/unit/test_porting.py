@@ -151,6 +151,16 @@ async def test_a_document_that_cannot_be_is_refused(world: World, items: list[An
         await imported(world, {"collections": items})
 
 
+async def test_a_misspelt_rule_makes_no_collection_that_its_members_could_read(world: World) -> None:
+    item = {"name": "secrets", "schema": [], "rules": {"lst_rule": None, "view_rule": None}}
+
+    report = await imported(world, {"collections": [item]})
+
+    assert statuses(report) == {"secrets": "error"}
+    assert "list_rule" in report.collections[0].message
+    assert world.collections.list(world.root(None)) == []
+
+
 async def test_only_superadmins_export_and_import(world: World) -> None:
     porting = Porting(world.collections)
     for principal, refusal in ((world.user(role="admin"), Forbidden), (world.guest(), Unauthorized)):
