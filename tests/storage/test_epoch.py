@@ -21,6 +21,8 @@ from snackbase.storage.epoch import Mark
 from snackbase.storage.sqlite import SQLiteStore
 from tests.storage.support import SYSTEM, altered, collection, created, text
 
+DATABASES = ("sqlite",)
+
 
 @asynccontextmanager
 async def opened(folder: Path, **options: Any) -> AsyncIterator[SQLiteStore]:

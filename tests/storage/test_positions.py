@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -12,6 +11,7 @@ from snackbase.errors import Conflict, NotFound, Unavailable, ValidationFailed
 from snackbase.model import Account, Change, Collection, Head, Op, Record, rfc3339
 from snackbase.storage import system
 from snackbase.storage.base import Committed, Control, Statement, Store, Transaction, Write
+from tests.storage.conftest import Hold
 from tests.storage.support import (
     NOW,
     SYSTEM,
@@ -274,32 +274,24 @@ async def test_an_account_whose_founding_failed_leaves_nothing_behind_for_the_ne
     assert len(await whole_log(store, other)) == 1
 
 
-class Gate:
-    """Holds the writer inside a transaction, in a rule, until it is opened."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self.open = threading.Event()
-
-    def rule(self, _record: Record) -> bool:
-        self.entered.set()
-        return self.open.wait(30)
-
-
-async def held(store: Store, posts: Collection, gate: Gate) -> "asyncio.Future[Committed]":
-    """A write that keeps the writer busy until the gate is opened."""
+async def held(store: Store, posts: Collection, hold: Hold) -> "asyncio.Future[Committed]":
+    """A write that keeps the writer busy until it is let go."""
     record = await created(store, posts, title="held")
-    task = asyncio.ensure_future(write(store, updating(posts, record["id"], {"title": "on"}, allowed=gate.rule)))
-    await asyncio.to_thread(gate.entered.wait)
+
+    async def update(rule: Callable[[Record], bool] | None) -> Committed:
+        return await write(store, updating(posts, record["id"], {"title": "on"}, allowed=rule))
+
+    task: asyncio.Future[Committed] = await hold.begin(store, update)
     return task
 
 
-async def test_a_full_queue_refuses_at_once_and_takes_again_when_there_is_room(open_store: OpenStore) -> None:
+async def test_a_full_queue_refuses_at_once_and_takes_again_when_there_is_room(
+    open_store: OpenStore, hold: Hold
+) -> None:
     store = await open_store(queue_length=20, queue_account_length=12, queue_bytes=100_000)
     posts = await collection(store, "posts", text("title"))
     other = await account(store, "other")
-    gate = Gate()
-    holding = await held(store, posts, gate)
+    holding = await held(store, posts, hold)
     waiting: list[asyncio.Future[Record]] = []
 
     async def refused(account_id: str, title: str = "x") -> None:
@@ -320,17 +312,16 @@ async def test_a_full_queue_refuses_at_once_and_takes_again_when_there_is_room(o
     await refused(other)
     assert store.stats()["queue_length"] == 20
 
-    gate.open.set()
+    await hold.end()
     await asyncio.gather(holding, *waiting)
     assert await created(store, posts, title="x" * 50_000)
     assert (store.stats()["queue_length"], store.stats()["queue_bytes"]) == (0, 0)
 
 
-async def test_an_account_with_hundreds_waiting_does_not_delay_anothers_one(store: Store) -> None:
+async def test_an_account_with_hundreds_waiting_does_not_delay_anothers_one(store: Store, hold: Hold) -> None:
     posts = await collection(store, "posts", text("title"))
     other = await account(store, "other")
-    gate = Gate()
-    holding = await held(store, posts, gate)
+    holding = await held(store, posts, hold)
     announced: list[Change] = []
     store.on_commit = announced.extend
 
@@ -338,7 +329,7 @@ async def test_an_account_with_hundreds_waiting_does_not_delay_anothers_one(stor
     await asyncio.sleep(0)
     one = asyncio.ensure_future(created(store, posts, account_id=other, title="one"))
     await asyncio.sleep(0)
-    gate.open.set()
+    await hold.end()
     await asyncio.gather(holding, one, *many)
     await announcements_arrive()
 

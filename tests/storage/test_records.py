@@ -47,7 +47,11 @@ async def test_a_created_record_has_every_field_then_the_system_fields_in_this_o
 
 async def test_a_record_reads_back_in_the_very_bytes_that_the_log_holds(store: Store) -> None:
     posts = await collection(store, "posts", text("title"), NUMBER, BOOLEAN, JSON)
-    record = await created(store, posts, title='a"\0ü\U0001f600', amount=2.0, done=False, extra={"b": [1, 1.5, None]})
+    # PostgreSQL has no text with U+0000.
+    odd = "\0" if store.dialect == "sqlite" else "\x01"
+    record = await created(
+        store, posts, title=f'a"{odd}ü\U0001f600', amount=2.0, done=False, extra={"b": [1, 1.5, None]}
+    )
 
     read = await store.get(posts, SYSTEM, record["id"])
     (change,) = await whole_log(store)

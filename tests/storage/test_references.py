@@ -173,6 +173,7 @@ async def test_a_cascade_of_more_than_1000_changes_is_refused(store: Store) -> N
     assert len((await write(store, deleting(parents, parent["id"]))).changes) == 1000
 
 
+@pytest.mark.database("sqlite")
 async def test_following_a_reference_uses_an_index(store: Store) -> None:
     _, children = await folders(store, OnDelete.CASCADE)
     covers = await collection(store, "covers", reference("folder", "folders", unique=True))

@@ -165,7 +165,7 @@ async def test_the_size_of_the_log_is_known_without_reading_it(keeping: Keeping)
     await pruned_to(store, 10, other)
 
     ((counted,),) = await store.fetch(
-        "SELECT sum(200 + octet_length(data) + ifnull(octet_length(prev), 0)) FROM _changes"
+        "SELECT sum(200 + octet_length(data) + coalesce(octet_length(prev), 0)) FROM _changes"
     )
     assert (await store.fetch("SELECT sum(bytes) FROM _heads")) == [(counted,)]
     assert (store.stats()["log_bytes"], store.stats()["log_rows"]) == (counted, 60)

@@ -33,6 +33,7 @@ from tests.storage.support import (
     write,
 )
 
+DATABASES = ("sqlite",)
 OpenStore = Callable[..., Awaitable[SQLiteStore]]
 
 

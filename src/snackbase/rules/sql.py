@@ -2,7 +2,7 @@ r"""Owns: a rule as a condition in SQL, for SQLite and PostgreSQL.
 
 Promises: every literal and claim goes through `param`; names only through `column`; the same answer as `predicate` on
 every row whose columns hold what their kinds say: TEXT, DATETIME and DATE as text, NUMBER as REAL / double precision,
-BOOLEAN as 0 and 1 / boolean, JSON as text that json_each reads / jsonb, and a JSON null as NULL.
+BOOLEAN as 0 and 1 / boolean, JSON as its text, and a JSON null as NULL.
 Must not: know tables, accounts or statements.
 On the path: lists and write conditions, between the service and the store.
 """
@@ -189,7 +189,7 @@ class _Sqlite(_Dialect):
 
 class _Postgres(_Dialect):
     """In a UTF-8 database with standard_conforming_strings; COLLATE "C" is code point order there and makes lower()
-    fold ASCII only."""
+    fold ASCII only. No text is asked for that holds U+0000, which none there can."""
 
     true = "TRUE"
     false = "FALSE"
@@ -210,8 +210,24 @@ class _Postgres(_Dialect):
         return f"{self._param(operand.value)}::text"
 
     def contains(self, left: Operand, array: Operand) -> str:
-        column = self.operand(array)
-        return f"jsonb_typeof({column}) = 'array' AND {column} @> jsonb_build_array({self.operand(left)})"
+        # The text of an element is compared, not what jsonb makes of it: that knows no U+0000 and no number over its
+        # range. Texts are written by one encoder, and to_json writes the same.
+        element = "e.value::text"
+        match left.kind:
+            case Kind.TEXT:
+                same = f"json_typeof(e.value) = 'string' AND {element} = to_json(s.x)::text"
+            case Kind.NUMBER:
+                same = (
+                    f"CASE WHEN json_typeof(e.value) <> 'number' THEN FALSE WHEN {element} ~ '[.eE]' "
+                    f"OR abs(s.x) >= 1e18 OR length({element}) > 18 THEN {element}::double precision = s.x "
+                    f"WHEN s.x <> trunc(s.x) THEN FALSE ELSE {element}::bigint = s.x::bigint END"
+                )
+            case _:
+                same = f"{element} = s.x::text"
+        return (
+            f"EXISTS (SELECT 1 FROM (SELECT ({self.operand(array)})::json AS j, {self.operand(left)} AS x) AS s, "  # noqa: S608  # quoted names and placeholders
+            f"json_array_elements(CASE json_typeof(s.j) WHEN 'array' THEN s.j ELSE '[]' END) AS e(value) WHERE {same})"
+        )
 
     def fold(self, text: str) -> str:
         return f'lower({text} COLLATE "C")'

@@ -24,8 +24,14 @@ def _number(value: Any) -> Any:
     return value
 
 
+class NulError(UnicodeError):
+    """A text with U+0000, which PostgreSQL cannot hold."""
+
+
 def unstorable(error: Exception) -> ValidationFailed:
     """What a value that no column can hold is answered with; never repeats the value."""
+    if isinstance(error, NulError):
+        return ValidationFailed("The record holds text with U+0000.", code="invalid_value")
     what = "text with half of a surrogate pair" if isinstance(error, UnicodeError) else "a number too large to store"
     return ValidationFailed(f"The record holds {what}.", code="invalid_value")
 

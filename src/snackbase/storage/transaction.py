@@ -140,13 +140,13 @@ class Application:
         if transaction.statements or receipt is not None:
             yield from self._log.guard(transaction)
         if receipt is not None and (kept := (yield from repeated(receipt, now_us=now_us))) is not None:
-            slot = yield from self._log.slot(transaction.account_id, exact=True)
+            slot = yield from self._log.slot(transaction.account_id, exact=False)
             return Work(transaction, slot, now_us, rfc3339(now_us), repeated=kept)
         for statement in transaction.statements:
             yield from _statement(statement)
-        slot = yield from self._log.slot(transaction.account_id, exact=receipt is not None)
+        slot = yield from self._log.slot(transaction.account_id, exact=False)
         if slot is None and (rows or transaction.controls):
-            raise NotFound("The account does not exist.", code="account_not_found")
+            raise account_missing()
         work = Work.begin(transaction, slot, now_us)
         for part, row in enumerate(rows):
             try:
@@ -160,6 +160,9 @@ class Application:
             yield from self._cascade(work)
         finish(work)
         if receipt is not None:
+            # Only now: whoever knows its number may hold up the account's other writers.
+            slot = yield from self._log.slot(transaction.account_id, exact=True)
+            work.ts_us = work.ts_us if slot is None else max(work.ts_us, slot.ts_us)
             yield from keep(receipt, work.written, work.head, now_us=now_us)
         return work
 
@@ -311,6 +314,10 @@ def note_references(table: Table, values: dict[str, Any], work: Work) -> None:
     for field in table.collection.fields:
         if field.type == "reference" and values.get(field.name) is not None:
             work.referring.append((len(work.written), table, field.name, values[field.name]))
+
+
+def account_missing() -> NotFound:
+    return NotFound("The account does not exist.", code="account_not_found")
 
 
 def missing_reference(field: str, part: int) -> ValidationFailed:

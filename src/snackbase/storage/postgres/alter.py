@@ -1,0 +1,189 @@
+"""Opening the database and changing its shape, by one node at a time.
+
+Migrations run in one transaction under an advisory lock, so of nodes that start at once on an empty database one makes
+it and the others find it. A collection changes in a transaction that holds the groups of all nodes off for a moment; an
+index over records that are there already is built beforehand without stopping anybody (CONCURRENTLY), and a half-built
+one is removed. Locks are waited for briefly: whoever reads or writes is not to queue behind a schema change.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import asyncpg
+
+from snackbase.config import ConfigError
+from snackbase.errors import Unavailable
+from snackbase.model import Collection, rfc3339
+from snackbase.storage.alter import Plan
+from snackbase.storage.asking import violation
+from snackbase.storage.base import SchemaChange
+from snackbase.storage.definitions import read_collections
+from snackbase.storage.postgres.epoch import begin
+from snackbase.storage.postgres.keeper import make_partitions
+from snackbase.storage.postgres.link import LOCKED, Connection, Server, closed, drive, taken_of
+from snackbase.storage.postgres.numbers import SCHEMA
+from snackbase.storage.postgres.schema import POSTGRES
+from snackbase.storage.schema import indexes, migrate, quoted
+from snackbase.storage.schemachange import carry_out, decide
+
+log = logging.getLogger("snackbase.storage")
+
+CHANGING = 0x5B00_0003
+"""Advisory lock: held by who changes a schema, from the first index on."""
+LOCK_MS = 1000
+TRIES = 8
+PAUSE_S = 0.25
+SMALL_ROWS = 5000
+"""A table of fewer is indexed inside the transaction, in milliseconds."""
+
+Announce = Callable[[Connection, int], Any]
+Outcome = tuple[Collection | None, int, tuple[Collection, ...]]
+
+
+async def prepare_database(
+    connection: Connection, new_epoch: str, now_us: int
+) -> tuple[str, int, tuple[Collection, ...]]:
+    """Migrate if need be; the epoch, the version and the definitions. Raises ConfigError."""
+    encoding = await connection.fetchval("SHOW server_encoding")
+    if encoding != "UTF8":
+        raise ConfigError(f"The database's encoding is {encoding}; make one with ENCODING 'UTF8'.")
+    async with connection.transaction():
+        await connection.execute(f"SELECT pg_advisory_xact_lock({CHANGING})")
+        created = await drive(connection, migrate(POSTGRES, now=rfc3339(now_us)))
+        epoch = await begin(connection, new_epoch, created=created)
+        version, collections = await drive(connection, read_collections())
+        await make_partitions(connection, now_us)
+    await _sweep(connection)
+    return epoch, version, collections
+
+
+async def _sweep(connection: Connection) -> None:
+    """Remove what a node that died left half built. Nobody builds while the lock is free."""
+    if not await connection.fetchval(f"SELECT pg_try_advisory_lock({CHANGING})"):
+        return
+    try:
+        for (name,) in await connection.fetch(
+            """SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT i.indisvalid
+            AND c.relnamespace = current_schema()::regnamespace AND c.relname LIKE 'c\\_%'"""
+        ):
+            await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
+            log.warning("an index that was half built is removed: %s", name)
+    finally:
+        await connection.execute(f"SELECT pg_advisory_unlock({CHANGING})")
+
+
+class Changer:
+    """Carries out schema changes, one at a time on this node and on all others."""
+
+    def __init__(self, server: Server, now_us: Callable[[], int]) -> None:
+        self._server = server
+        self._now_us = now_us
+        self._turn = asyncio.Lock()
+
+    async def alter(self, change: SchemaChange, announce: Announce) -> Outcome:
+        """Change; the new definition, the version and all definitions.
+
+        Args:
+            announce: tells other nodes, in the transaction.
+
+        Raises:
+            ValidationFailed, Conflict, NotFound. Unavailable: the table is in use for too long. asyncpg's errors.
+        """
+        async with self._turn:
+            connection = await self._server.connect(direct=True)
+            built: dict[str, str] = {}
+            try:
+                await connection.execute(f"SELECT pg_advisory_lock({CHANGING})")
+                built = await self._build(connection, change)
+                return await self._change(connection, change, built, announce)
+            except BaseException:
+                if connection.is_in_transaction():
+                    await connection.execute("ROLLBACK")
+                for name in built.values():
+                    await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
+                raise
+            finally:
+                await closed(connection)
+
+    async def _change(
+        self,
+        connection: Connection,
+        change: SchemaChange,
+        built: dict[str, str],
+        announce: Announce,
+    ) -> Outcome:
+        for attempt in range(TRIES):
+            try:
+                await connection.execute(f"BEGIN; SET LOCAL lock_timeout = {LOCK_MS}")
+                await connection.execute(f"SELECT pg_advisory_xact_lock({SCHEMA})")
+                plan = await drive(connection, decide(change, POSTGRES, literal))
+                now = rfc3339(self._now_us())
+                after = await drive(connection, carry_out(plan, change, now=now, skip=frozenset(built)))
+                version, collections = await drive(connection, read_collections())
+                await announce(connection, version)
+                await connection.execute("COMMIT")
+                return after, version, collections
+            except LOCKED:
+                await connection.execute("ROLLBACK")
+                await asyncio.sleep(PAUSE_S * (attempt + 1))
+        message = "The collection is in use by another session of the database; nothing was changed."
+        raise Unavailable(message, code="storage_busy", retry_after_s=5)
+
+    async def _build(self, connection: Connection, change: SchemaChange) -> dict[str, str]:
+        """Indexes over fields and records that are there already: statement of the plan -> name."""
+        before = change.before
+        if before is None or change.after is None:
+            return {}
+        plan = await drive(connection, decide(change, POSTGRES, literal))
+        wanted = _indexes_to_build(plan)
+        if not wanted or plan.kept is None or await self._small(connection, plan.kept):
+            return {}
+        built: dict[str, str] = {}
+        try:
+            for sql, name in wanted.items():
+                built[sql] = name
+                await self._one(connection, sql, name, plan.kept)
+        except BaseException:
+            for name in built.values():
+                await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
+            raise
+        return built
+
+    async def _one(self, connection: Connection, sql: str, name: str, collection: Collection) -> None:
+        began = monotonic()
+        log.warning("building an index of %s: %s", collection.name, name)
+        try:
+            await connection.execute(sql.replace("INDEX ", "INDEX CONCURRENTLY ", 1))
+        except asyncpg.UniqueViolationError as error:
+            raise violation(taken_of(error), collection) from None
+        log.warning("built an index of %s in %.1f s: %s", collection.name, monotonic() - began, name)
+
+    async def _small(self, connection: Connection, kept: Collection) -> bool:
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {quoted(kept.table)} LIMIT {SMALL_ROWS}) AS first"  # noqa: S608
+        return int(await connection.fetchval(sql)) < SMALL_ROWS
+
+
+def _indexes_to_build(plan: Plan) -> dict[str, str]:
+    """Those of the plan's indexes whose every column exists before the plan."""
+    if plan.after is None or plan.kept is None:
+        return {}
+    old = {field.name for field in plan.kept.fields}
+    steps = {step.sql for step in plan.steps}
+    added = {field.name for field in plan.after.fields} - old
+    return {
+        index.sql: index.name
+        for index in indexes(plan.after, POSTGRES).values()
+        if index.sql in steps and not added & set(index.fields)
+    }
+
+
+def literal(value: Any) -> str:
+    """A value as SQL, for defaults."""
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, int | float):
+        return repr(value)
+    return "'" + str(value).replace("'", "''") + "'"

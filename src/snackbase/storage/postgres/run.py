@@ -1,0 +1,251 @@
+"""One group of transactions in one SQL transaction: waves, single ones, numbers, NOTIFY, COMMIT (step 4 of the path).
+
+READ COMMITTED, since the newest row is what a rule has to judge and a counter to count on. A transaction that fails is
+undone to its savepoint and takes no number. One whose record somebody else holds leaves the group: `moved`; it waits
+elsewhere, and delays nobody. Must not settle futures or announce: whoever runs it does, after COMMIT returned.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import asyncpg
+
+from snackbase.errors import Unavailable
+from snackbase.model import Change, Collection, Head
+from snackbase.storage.asking import Asking
+from snackbase.storage.base import Committed
+from snackbase.storage.codec import NulError
+from snackbase.storage.definitions import Definitions, read_collections
+from snackbase.storage.group import Item
+from snackbase.storage.postgres.link import (
+    AGAIN,
+    LOCKED,
+    LOST,
+    Connection,
+    drive,
+    fault_of,
+    refused_value,
+)
+from snackbase.storage.postgres.numbers import SCHEMA, Entry, Known, Numbering
+from snackbase.storage.postgres.wave import Key, Member, Sorter, Wave, lock_text
+from snackbase.storage.statements import READ_VERSION
+from snackbase.storage.transaction import Application, Work, refusal
+
+BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock_shared({SCHEMA}); SET LOCAL lock_timeout = %d"
+UNDO = "ROLLBACK TO SAVEPOINT one; RELEASE SAVEPOINT one"
+READ_ACCOUNTS = """SELECT a.id, a.num, coalesce(h.ts_us, 0) FROM _accounts a LEFT JOIN _heads h ON h.account = a.num
+    WHERE a.id = ANY($1::text[])"""
+
+
+class OutcomeUnknown(Exception):
+    """COMMIT was sent, and its answer never came."""
+
+
+class Run:
+    """
+    Args:
+        definitions: as they were in the last group; `definitions` afterwards, with `reloaded` set, if they changed.
+        lock_ms: how long a lock is waited for.
+        busy: records that somebody waits for elsewhere: who touches them waits there too.
+        notify: tells other nodes, given a connection in the transaction, of the new heads.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        definitions: Definitions,
+        known: Known,
+        new_tx_id: Callable[[], str],
+        now_us: int,
+        lock_ms: int,
+        busy: Callable[[Key], bool],
+        notify: Callable[[Connection, dict[str, Head]], Any],
+    ) -> None:
+        self._connection = connection
+        self._known = known
+        self._now_us = now_us
+        self._lock_ms = lock_ms
+        self._busy = busy
+        self._notify = notify
+        self._numbering = Numbering(known, new_tx_id)
+        self._entries: list[tuple[Item, Work, Entry | None]] = []
+        self._blocked: set[Key] = set()
+        self.definitions = definitions
+        self.reloaded: tuple[int, tuple[Collection, ...]] | None = None
+        self.moved: list[tuple[Item, Sequence[Key]]] = []
+        self.changes: list[Change] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes the log grew by."""
+        return self._numbering.size
+
+    async def group(self, items: Sequence[Item]) -> None:
+        """Carry out and commit. Afterwards each item has its result or its error, or stands in `moved`.
+
+        Raises:
+            OutcomeUnknown. What link.AGAIN names: undone, to be done again. Other errors of the database: undone.
+        """
+        connection = self._connection
+        await connection.execute(BEGIN % self._lock_ms)
+        await self._look(items)
+        sorter = Sorter(self.definitions)
+        self._application = Application(self._numbering, self.definitions)
+        waiting = [item for item in items if not self._moved_at_once(sorter, item)]
+        while waiting:
+            wave, alone, waiting = sorter.split(waiting)
+            if wave:
+                await self._wave(wave)
+            for item in alone:
+                await self._single(item, place_of(item))
+        self.changes = await self._numbering.flush(connection, self._now_us)
+        if self.changes:
+            await self._notify(connection, {c.account_id: Head(c.seq, c.ts_us) for c in self.changes})
+        await self._commit()
+        for item, work, entry in self._entries:
+            changes, head = (entry.changes, entry.head) if entry is not None else ((), Head(0, 0))
+            item.result = Committed(changes=changes, head=head, written=tuple(work.written), repeated=work.repeated)
+        self._known.note(self._numbering.numbers, self._numbering.heads)
+
+    async def _commit(self) -> None:
+        try:
+            await self._connection.execute("COMMIT")
+        except (*LOST, asyncpg.OperatorInterventionError) as error:
+            raise OutcomeUnknown from error
+
+    async def _look(self, items: Sequence[Item]) -> None:
+        """The definitions in force, and the accounts' numbers."""
+        version = int(await self._connection.fetchval(READ_VERSION))
+        if version != self.definitions.version:
+            self.reloaded = await drive(self._connection, read_collections())
+            self.definitions = Definitions(*self.reloaded, locks=True)
+        missing = self._numbering.missing([item.prepared.transaction.account_id for item in items])
+        if missing:
+            for account_id, num, ts_us in await self._connection.fetch(READ_ACCOUNTS, missing):
+                self._numbering.found(account_id, num, ts_us)
+
+    def _moved_at_once(self, sorter: Sorter, item: Item) -> bool:
+        keys = sorter.simple(item) or place_of(item)
+        if any(map(self._busy, keys)):
+            self.moved.append((item, keys))
+            return True
+        return False
+
+    # Waves -----------------------------------------------------------------------------------------------------------
+
+    async def _wave(self, members: Sequence[Member]) -> None:
+        try:
+            await self._connection.execute("SAVEPOINT one")
+            done = await self._try(members)
+            await self._connection.execute("RELEASE SAVEPOINT one")
+        except LOCKED:
+            await self._connection.execute(UNDO)
+            rest = await self._without_blocked(members)
+            if len(rest) < len(members):
+                await self._wave(rest)
+            else:
+                await self._singly(members)
+        except (*AGAIN, *LOST):
+            raise
+        except (asyncpg.PostgresError, UnicodeError, OverflowError) as error:
+            if fault_of(error) is not None:
+                raise
+            # One of them cannot be: each by itself, so that the others do not go with it.
+            await self._connection.execute(UNDO)
+            await self._singly(members)
+        else:
+            for member in done:
+                self._enter(member.item, member.work)
+
+    async def _try(self, members: Sequence[Member]) -> Sequence[Member]:
+        wave = Wave(self._connection, self.definitions, self._numbering, members)
+        await wave.read()
+        going = await wave.refer(wave.judge(self._now_us))
+        await wave.write(going)
+        return going
+
+    async def _without_blocked(self, members: Sequence[Member]) -> list[Member]:
+        """Find the records that somebody holds, without waiting; those who want them leave."""
+        for collection_id, table in self.definitions.tables.items():
+            keys = [key for member in members for key in member.keys if key[0] == collection_id]
+            if not keys:
+                continue
+            pairs = [key[2] for key in keys], [key[1] for key in keys]
+            free = await self._connection.fetch(lock_text(table, " FOR UPDATE SKIP LOCKED"), *pairs)
+            there = await self._connection.fetch(lock_text(table, ""), *pairs)
+            held = {(row["account_id"], row["id"]) for row in there} - {(row["account_id"], row["id"]) for row in free}
+            self._blocked.update((collection_id, *place) for place in held)
+        rest = []
+        for member in members:
+            member.item.error = None
+            if self._blocked.isdisjoint(member.keys):
+                rest.append(member)
+            else:
+                self.moved.append((member.item, member.keys))
+        return rest
+
+    async def _singly(self, members: Sequence[Member]) -> None:
+        for member in members:
+            member.item.error = None
+            await self._single(member.item, member.keys)
+
+    # One by one ------------------------------------------------------------------------------------------------------
+
+    async def _single(self, item: Item, keys: Sequence[Key]) -> None:
+        if not self._blocked.isdisjoint(keys):
+            self.moved.append((item, keys))
+            return
+        transaction = item.prepared.transaction
+        asking: Asking[Work] = self._application.run(transaction, item.prepared.rows, self._now_us)
+        try:
+            await self._connection.execute("SAVEPOINT one")
+            work = await drive(self._connection, asking)
+            await self._connection.execute("RELEASE SAVEPOINT one")
+        except LOCKED:
+            self._blocked.update(keys)
+            self.moved.append((item, keys))
+        except (*AGAIN, *LOST):
+            raise
+        except Exception as error:
+            if isinstance(error, asyncpg.PostgresError) and fault_of(error) is not None:
+                raise
+            item.error = answer_to(error)
+        else:
+            self._enter(item, work)
+            return
+        await self._connection.execute(UNDO)
+        self._numbering.forget(transaction.account_id)
+
+    def _enter(self, item: Item, work: Work | None) -> None:
+        assert work is not None  # noqa: S101 - who got here was judged
+        entry = None
+        if work.slot is not None:
+            entry = self._numbering.append(work.slot, item.prepared.transaction, work.drafts)
+        self._entries.append((item, work, entry))
+
+
+def place_of(item: Item) -> Sequence[Key]:
+    """What a transaction that goes by itself may have to wait for: its records, its account's other statements."""
+    transaction = item.prepared.transaction
+    keys = [(row.write.collection.id, transaction.account_id, row.write.record_id) for row in item.prepared.rows]
+    if transaction.statements:
+        keys.append(("", transaction.account_id, ""))
+    if transaction.receipt is not None:
+        keys.append(("", transaction.receipt.owner, transaction.receipt.key))
+    return keys
+
+
+def answer_to(error: Exception) -> Exception:
+    """What the caller gets for an error that ended its transaction and no other."""
+    if isinstance(error, NulError | asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError):
+        return refusal(NulError())
+    if isinstance(error, asyncpg.DataError) and isinstance(error.__cause__, OverflowError | UnicodeError):
+        return refusal(error.__cause__)
+    return refused_value(error) or refusal(error)
+
+
+def busy() -> Unavailable:
+    """Somebody held the record for longer than anybody waits."""
+    message = "Another session of the database holds this record; nothing was written."
+    return Unavailable(message, code="storage_busy", retry_after_s=5)

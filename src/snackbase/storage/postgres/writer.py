@@ -1,0 +1,327 @@
+"""The task that writes: takes whatever waits, has it carried out as one group, hands results to who waits.
+
+Group commit: up to 256 waiting transactions share one SQL transaction and one flush of the database's log. It never
+waits for a group to fill. Promises I1 to I5 over as many nodes as there are. A lost connection fails what was under way
+with words that say whether it may have been written, and is made anew with growing pauses; `healthy` says how it is.
+Step 4 of the path.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from itertools import count
+from time import monotonic
+from typing import Any
+
+import asyncpg
+
+from snackbase.config import ConfigError
+from snackbase.errors import Unavailable
+from snackbase.model import Change, Collection, Head
+from snackbase.storage.base import Committed, Transaction
+from snackbase.storage.definitions import Definitions
+from snackbase.storage.group import Item, fail, settle
+from snackbase.storage.postgres.lanes import Lanes
+from snackbase.storage.postgres.link import AGAIN, LOST, Connection, Server, check_values, closed, fault_of
+from snackbase.storage.postgres.numbers import Known
+from snackbase.storage.postgres.run import OutcomeUnknown, Run, answer_to, busy
+from snackbase.storage.statements import Tables
+from snackbase.storage.transaction import prepare, refusal
+from snackbase.storage.waiting import Waiting
+
+log = logging.getLogger("snackbase.storage")
+
+GROUP_MOST = 256
+GROUP_BYTES = 1 << 20
+LOCK_MS = 20
+"""How long a group waits for somebody else's lock. Another node's group is over by then; who is not is waited for in a
+side lane."""
+PATIENCE_S = 30.0
+"""How long a transaction waits there."""
+TRIES = 6
+STATEMENT_S = 60.0
+"""A statement of a group that takes longer is given up: the server does not answer any more."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+PROBE_S = 1.0
+
+Notify = Callable[[Connection, dict[str, Head]], Any]
+
+
+class Writer:
+    """
+    Args:
+        notify: tells other nodes of a group's heads, in its transaction.
+        committed: called with a group's changes. adopted: called with definitions that another node changed.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        waiting: Waiting[Item],
+        now_us: Callable[[], int],
+        notify: Notify,
+        committed: Callable[[Sequence[Change], int], None],
+        adopted: Callable[[int, tuple[Collection, ...]], None],
+    ) -> None:
+        self._server = server
+        self._waiting = waiting
+        self._now_us = now_us
+        self._notify = notify
+        self._committed = committed
+        self._adopted = adopted
+        self._tables = Tables(locks=True)
+        self._known = Known()
+        self._definitions = Definitions(-1, (), locks=True)
+        self._something = asyncio.Event()
+        self._connection: Connection | None = None
+        self._idle: list[Connection] = []
+        self._lanes = Lanes(self._run_lane, self._refuse)
+        self._task: asyncio.Task[None] | None = None
+        self._pause_s = FIRST_PAUSE_S
+        prefix, numbers = secrets.token_hex(4), count(1)
+        self._new_tx_id = lambda: f"{prefix}{next(numbers):x}"
+        self.healthy = True
+        self.groups = self.transactions = self.changes = self.faults = self.retries = self.last_group = 0
+
+    async def open(self, version: int, collections: tuple[Collection, ...]) -> None:
+        """Connect and begin to take transactions. Raises Unavailable, ConfigError."""
+        self._definitions = Definitions(version, collections, locks=True)
+        self._connection = await self._server.connect(timeout_s=STATEMENT_S)
+        self._waiting.wake = self._something.set
+        self._task = asyncio.get_running_loop().create_task(self._main(), name="writer")
+
+    async def close(self) -> None:
+        """Commit what waits, announce it, let go of the connections."""
+        self._waiting.close()
+        if self._task is not None:
+            await self._task
+        await self._lanes.close()
+        for connection in (self._connection, *self._idle):
+            await closed(connection)
+        # Announcements come in the turn after the answers.
+        await asyncio.sleep(0)
+
+    def write(self, transaction: Transaction) -> "asyncio.Future[Committed]":
+        """Queue a transaction. Raises Unavailable when the queue is full, ValidationFailed for unstorable values."""
+        prepared = prepare(transaction, self._tables)
+        try:
+            for row in prepared.rows:
+                check_values(row.bound)
+                check_values((row.write.record_id, transaction.actor))
+        except (UnicodeError, OverflowError) as error:
+            raise refusal(error) from None
+        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self._waiting.put(transaction.account_id, Item(prepared, future))
+        return future
+
+    def stats(self) -> dict[str, float]:
+        return {
+            "queue_length": self._waiting.length,
+            "queue_bytes": self._waiting.size,
+            "groups": self.groups,
+            "group_writes": self.transactions,
+            "last_group_size": self.last_group,
+            "changes": self.changes,
+            "faults": self.faults,
+            "retries": self.retries,
+            "healthy": int(self.healthy),
+            "side_lanes": len(self._lanes),
+        }
+
+    # The task --------------------------------------------------------------------------------------------------------
+
+    async def _main(self) -> None:
+        while not self._waiting.finished:
+            if not self._waiting.length:
+                await self._sleep()
+                continue
+            if await self._connected():
+                items = self._waiting.take(most=GROUP_MOST, size=GROUP_BYTES)
+                await self._group(items)
+            else:
+                items = self._waiting.take(most=GROUP_MOST, size=GROUP_BYTES)
+                fail(items, Unavailable("The database cannot be reached.", code="storage_error", retry_after_s=1))
+                self._settle(items)
+
+    async def _sleep(self) -> None:
+        """Until there is something to do; while the database is away, look for it."""
+        self._something.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PROBE_S if self.healthy else self._pause_s):
+                await self._something.wait()
+        if not self._waiting.length and not self._waiting.finished:
+            await self._probe()
+
+    async def _probe(self) -> None:
+        """Whether the database still answers, when nobody else asks."""
+        if not await self._connected():
+            self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+            return
+        try:
+            assert self._connection is not None  # noqa: S101 - connected
+            async with asyncio.timeout(5):
+                standby = await self._connection.fetchval("SELECT pg_is_in_recovery()")
+            if standby:
+                raise asyncpg.ReadOnlySQLTransactionError
+        except (asyncpg.PostgresError, *LOST) as error:
+            await self._lose(error)
+        else:
+            self._found()
+
+    def _found(self) -> None:
+        if not self.healthy:
+            log.warning("the database answers again")
+        self.healthy, self._pause_s = True, FIRST_PAUSE_S
+
+    async def _connected(self) -> bool:
+        if self._connection is not None and not self._connection.is_closed():
+            return True
+        try:
+            self._connection = await self._server.connect(timeout_s=STATEMENT_S)
+        except (Unavailable, ConfigError) as error:
+            if self.healthy:
+                log.error("the database cannot be reached: %s", error)
+            self.healthy = False
+            return False
+        return True
+
+    async def _lose(self, error: BaseException) -> None:
+        """The connection is of no use any more."""
+        self.faults += 1
+        if self.healthy:
+            log.error("the connection to the database is lost: %s", type(error).__name__)
+        self.healthy = False
+        connection, self._connection = self._connection, None
+        await closed(connection)
+
+    # Groups ----------------------------------------------------------------------------------------------------------
+
+    async def _group(self, items: Sequence[Item]) -> None:
+        self.groups += 1
+        self.transactions += len(items)
+        self.last_group = len(items)
+        connection = self._connection
+        assert connection is not None  # noqa: S101 - connected
+        for attempt in range(TRIES):
+            try:
+                await self._attempt(connection, items, LOCK_MS)
+            except AGAIN as error:
+                await self._again(connection, error, attempt)
+                continue
+            except BaseException as error:
+                await self._lost(error, items)
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+            self._settle(items)
+            return
+        fail(items, busy())
+        self._settle(items)
+
+    async def _again(self, connection: Connection, error: BaseException, attempt: int) -> None:
+        self.retries += 1
+        with contextlib.suppress(asyncpg.PostgresError, *LOST):
+            await connection.execute("ROLLBACK")
+            if isinstance(error, asyncpg.InvalidCachedStatementError):
+                await connection.reload_schema_state()
+        # Two nodes that met once must not meet again at once.
+        await asyncio.sleep(secrets.randbelow(10) * 0.001 * attempt)
+
+    async def _attempt(
+        self, connection: Connection, items: Sequence[Item], lock_ms: int, *, lane: bool = False
+    ) -> None:
+        for item in items:
+            item.result = item.error = None
+        run = Run(
+            connection,
+            definitions=self._definitions,
+            known=self._known,
+            new_tx_id=self._new_tx_id,
+            now_us=self._now_us(),
+            lock_ms=lock_ms,
+            busy=(lambda _key: False) if lane else self._lanes.busy,
+            notify=self._notify,
+        )
+        await run.group(items)
+        self._found()
+        if run.reloaded is not None:
+            self.adopt(*run.reloaded)
+        self.changes += len(run.changes)
+        for item, keys in run.moved:
+            if lane:
+                item.error = busy()
+            else:
+                self._lanes.add(item, keys)
+        if run.changes:
+            changes, size = run.changes, run.size
+            # After those who wait: their futures are settled in this turn.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(lambda: loop.call_soon(self._committed, changes, size))
+
+    def adopt(self, version: int, collections: tuple[Collection, ...]) -> None:
+        """Definitions that this node or another changed."""
+        if version > self._definitions.version:
+            self._definitions = Definitions(version, collections, locks=True)
+            asyncio.get_running_loop().call_soon(self._adopted, version, collections)
+
+    async def _lost(self, error: BaseException, items: Sequence[Item]) -> None:
+        """A group failed as a whole: in what words, and with what connection does it go on?"""
+        if isinstance(error, OutcomeUnknown):
+            answer: Exception = Unavailable(
+                "The commit failed in a way that leaves open whether the write will be found later; read before "
+                "writing again.",
+                code="outcome_unknown",
+                retry_after_s=5,
+            )
+            await self._lose(error.__cause__ or error)
+        elif isinstance(error, asyncio.CancelledError):
+            answer = Unavailable("The server is stopping.", code="stopping", retry_after_s=1)
+            await self._lose(error)
+        else:
+            fault = fault_of(error)
+            answer = fault or answer_to(error)  # type: ignore[arg-type]  # CancelledError is answered above
+            if fault is None:
+                # A defect of ours: the requests answer 500 with it, and the task lives on.
+                log.error("a group of writes failed", exc_info=error)
+            await self._lose(error)
+        fail(items, answer)
+
+    def _settle(self, items: Sequence[Item]) -> None:
+        for item in items:
+            if item.result is not None or item.error is not None:
+                settle(item.future, item.result, item.error)
+
+    # Side lanes ------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, item: Item, error: Exception) -> None:
+        item.error = error
+        self._settle([item])
+
+    async def _run_lane(self, item: Item) -> None:
+        """One transaction by itself, with patience."""
+        deadline = monotonic() + PATIENCE_S
+        connection = None
+        try:
+            connection = self._idle.pop() if self._idle else await self._server.connect(timeout_s=STATEMENT_S)
+            for attempt in range(TRIES):
+                try:
+                    left_ms = max(1, int((deadline - monotonic()) * 1000))
+                    await self._attempt(connection, [item], left_ms, lane=True)
+                    break
+                except AGAIN as error:
+                    await self._again(connection, error, attempt)
+            else:
+                item.error = busy()
+            self._idle.append(connection)
+        except Exception as error:
+            item.result, item.error = None, _lane_answer(error)
+            await closed(connection)
+        self._settle([item])
+
+
+def _lane_answer(error: Exception) -> Exception:
+    if isinstance(error, OutcomeUnknown):
+        return Unavailable("The commit's answer never came; read before writing again.", code="outcome_unknown")
+    return fault_of(error) or answer_to(error)
