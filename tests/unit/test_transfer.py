@@ -258,6 +258,9 @@ async def test_only_superadmins_and_only_what_exists(world: World) -> None:
         await Export(world.records, world.root(), "nothing").begin()
     with pytest.raises(NotFound):
         await Import(world.records, world.root(), "nothing").run(lines_of({"title": "a"}))
+    for nothing_to_do in ([], [b"{"]):
+        with pytest.raises(NotFound):
+            await Import(world.records, world.root(), "nothing").run(nothing_to_do)
 
 
 async def test_what_is_there_all_the_time_is_exported_once_beside_writers(world: World) -> None:

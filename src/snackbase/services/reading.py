@@ -198,6 +198,10 @@ class Reads:
         shown = tuple(project(record, plan.fields) for record in page.items)
         return Snapshot(items=shown, head=page.head, version=plan.version)
 
+    def require(self, principal: Principal, collection: str) -> None:
+        """Raises NotFound (`collection_not_found`) unless there is such a collection."""
+        self._access(principal, collection)
+
     async def existing(self, principal: Principal, collection: str, record_ids: Sequence[str]) -> set[str]:
         """Which of these canonical ids the account has records of; for an import, which sees everything."""
 

@@ -177,6 +177,7 @@ class Import:
             NotFound: there is no such collection or account. Unavailable: the store takes no writes; what was written
             until then stays, and the import can be run again.
         """
+        self._records.require(self._principal, self._collection)
         for batch in self._batches(lines):
             began = self._now()
             await self._write(batch)
