@@ -14,16 +14,25 @@ LOCK_TOOL := uv==0.13.9
 UV_COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-config pyproject.toml
 
-.PHONY: help serve test proof soak check format bench demo wheel lock clean venv venv-dev client-tools python
+.PHONY: help serve test test-postgres proof soak check format bench demo wheel lock clean venv venv-dev client-tools python
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 serve: venv ## Start the server here (settings: SNACKBASE_* variables, .env, ARGS="--port 9000")
 	@exec $(BIN)/snackbase serve $(ARGS)
 
 test: venv-dev client-tools ## Run every test (JOBS=0 for one process, ARGS="-k word" for some)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+# The suite of the store runs over both databases by itself; these are whole servers and services over the other one.
+POSTGRES_TESTS = tests/e2e/test_records_api.py tests/e2e/test_realtime_events.py tests/e2e/test_resume.py \
+	tests/e2e/test_realtime_rights.py tests/e2e/test_idempotency.py tests/e2e/test_membership_api.py \
+	tests/e2e/test_collections_api.py tests/e2e/test_isolation.py tests/e2e/test_accounts_api.py \
+	tests/unit/test_groups.py tests/unit/test_members.py tests/unit/test_record_batches.py
+
+test-postgres: venv-dev client-tools ## Run servers and services over PostgreSQL
+	@TEST_DATABASE=postgres $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(POSTGRES_TESTS) $(ARGS)
 
 soak: venv-dev ## Kill a server under load 200 times and compare everything (SOAK_KILLS=20 for less)
 	@SOAK_KILLS=$${SOAK_KILLS:-200} $(BIN)/python -m pytest -s tests/fault/test_kills.py -k random $(ARGS)

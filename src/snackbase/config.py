@@ -31,6 +31,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: Annotated[str, _s("sqlite:///relative, sqlite:////absolute or postgresql:// URL.")] = (
         "sqlite:///./sb_data/snackbase.db"
     )
+    database_direct_url: Annotated[
+        str,
+        _s(
+            "postgresql:// URL past a transaction pooler (PgBouncer) that DATABASE_URL goes through, for what needs a "
+            "session. Empty: there is none."
+        ),
+    ] = ""
+    database_pool_size: Annotated[
+        int, _s("Connections of this process to PostgreSQL for reads; writes take one to five more.", ge=2, le=1000)
+    ] = 10
     bus_url: Annotated[
         str,
         _s(

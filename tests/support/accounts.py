@@ -17,7 +17,7 @@ from snackbase.services.invitations import Invitations
 from snackbase.services.logins import Login
 from snackbase.services.members import Members
 from snackbase.services.roles import Roles
-from snackbase.storage.sqlite import SQLiteStore
+from tests.support.stores import new_store
 
 SECRET = bytes(range(32))
 PASSWORD = "correct horse battery"
@@ -38,7 +38,7 @@ class World:
     def __init__(self, folder: Path, hasher: PasswordHasher, **settings: Any) -> None:
         self.clock = Clock()
         self.settings = Settings(database_url=f"sqlite:///{folder}/snackbase.db", **settings)
-        self.store = SQLiteStore(folder / "snackbase.db", synchronous="OFF")
+        self.store = new_store(folder / "snackbase.db", synchronous="OFF")
         self.tokens = Tokens(SECRET, access_s=3600, refresh_s=7 * 86400, now=self.clock)
         self.hasher = hasher
         self.accounts = Accounts(self.store, self.tokens, hasher, self.settings, now=self.clock, monotonic=self.clock)

@@ -128,10 +128,10 @@ class Cluster:
         """What SNACKBASE_DATABASE_URL takes."""
         return f"postgresql://postgres@/{database}?host={self.folder}&port={self.port}"
 
-    def create(self, *, template: str | None = None) -> str:
+    def create(self, *, template: str = "template0") -> str:
         """A new database's name."""
         name = f"t{secrets.token_hex(6)}"
-        self.sql(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
     def drop(self, database: str) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.stores import url_of
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PREFIX = "SNACKBASE_"
 Setting = str | int | float | bool
@@ -176,7 +178,7 @@ class ServerProcess:
         defaults: dict[str, Setting] = {
             "HOST": "127.0.0.1",
             "PORT": self.port,
-            "DATABASE_URL": f"sqlite:///{self.folder}/snackbase.db",
+            "DATABASE_URL": url_of(self.folder / "snackbase.db"),
             "SUPERADMIN_EMAIL": self.SUPERADMIN_EMAIL,
             "SUPERADMIN_PASSWORD": self.SUPERADMIN_PASSWORD,
         }

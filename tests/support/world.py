@@ -26,7 +26,8 @@ from snackbase.services.ids import Ids
 from snackbase.services.records import Records
 from snackbase.storage import system
 from snackbase.storage.base import SchemaChange, Transaction
-from snackbase.storage.sqlite import SQLiteStore, wall_clock_us
+from snackbase.storage.sqlite import wall_clock_us
+from tests.support.stores import AnyStore
 
 TIME = "2026-01-17T12:34:56.789Z"
 ANN = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -46,7 +47,7 @@ VIEWS = Field(name="views", type=FieldType.NUMBER, default=0)
 class World:
     """A store with two accounts, and a records service whose after-hooks are run by hand."""
 
-    def __init__(self, store: SQLiteStore) -> None:
+    def __init__(self, store: AnyStore) -> None:
         self.store = store
         self.catalog = Catalog()
         self.hooks = Hooks(timeout_s=5)

@@ -18,8 +18,8 @@ from snackbase.services.listing import NEWEST_FIRST, ListRequest
 from snackbase.services.records import Listing
 from snackbase.storage.base import Query
 from snackbase.storage.lists import Select
-from snackbase.storage.sqlite import SQLiteStore
 from snackbase.storage.statements import Table
+from tests.support.stores import new_store
 from tests.support.world import TITLE, VIEWS, World, rules
 
 FIELDS = (
@@ -66,7 +66,7 @@ def test_pages_by_cursor_are_the_list_in_any_order(
 ) -> None:
     async def check() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            world = World(SQLiteStore(Path(folder) / "snackbase.db", synchronous="OFF"))
+            world = World(new_store(Path(folder) / "snackbase.db", synchronous="OFF"))
             await world.open()
             await world.collection("posts", *FIELDS)
             await world.records.create_many(world.user(), "posts", records)

@@ -14,7 +14,8 @@ from snackbase.services.idempotency import LIFETIME_US, Once, Repeats, check_key
 from snackbase.services.records import Records, Written
 from snackbase.storage.base import Kept
 from snackbase.storage.receipts import PRUNED_AT_ONCE
-from snackbase.storage.sqlite import SQLiteStore, wall_clock_us
+from snackbase.storage.sqlite import wall_clock_us
+from tests.support.stores import new_store
 from tests.support.world import ANN, BOB, TITLE, World
 
 
@@ -135,7 +136,7 @@ async def test_when_the_first_of_two_in_flight_fails_the_second_does_it(world: W
 
 async def test_two_processes_with_one_key_make_one_write(world: World, tmp_path: Path) -> None:
     await world.collection("posts", TITLE)
-    other = World(SQLiteStore(tmp_path / "data" / "snackbase.db"))
+    other = World(new_store(tmp_path / "data" / "snackbase.db"))
     other.accounts = world.accounts
     await other.store.open()
     other.catalog.replace(*await other.store.collections())
@@ -164,7 +165,7 @@ async def test_two_processes_with_one_key_make_one_write(world: World, tmp_path:
 
 async def test_answers_expire_after_a_day_and_are_removed_a_few_at_a_time(tmp_path: Path) -> None:
     now = [wall_clock_us()]
-    world = World(SQLiteStore(tmp_path / "data" / "snackbase.db", now_us=lambda: now[0]))
+    world = World(new_store(tmp_path / "data" / "snackbase.db", now_us=lambda: now[0]))
     await world.open()
     await world.collection("posts", TITLE)
     repeats = Repeats(world.store, now_us=lambda: now[0])

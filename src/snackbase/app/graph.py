@@ -8,17 +8,17 @@ import secrets
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import msgspec
 from starlette.routing import BaseRoute, Router
 
+from snackbase.app.database import make_store
 from snackbase.auth import Claims, PasswordHasher, Tokens, load_secret
 from snackbase.bus.base import Bus, NoBus
 from snackbase.bus.hints import Hints
 from snackbase.bus.nats_ import NatsBus, check_url
 from snackbase.catalog import Catalog
-from snackbase.config import ConfigError, Settings
+from snackbase.config import Settings
 from snackbase.gateway.echo import echo_routes
 from snackbase.gateway.sse import SseEndpoint
 from snackbase.gateway.websocket import WebSocketEndpoint
@@ -40,8 +40,8 @@ from snackbase.services.invitations import Invitations
 from snackbase.services.members import Members, NewSuperadmin
 from snackbase.services.records import Later, Records
 from snackbase.services.roles import Roles
-from snackbase.storage.retention import Retention
-from snackbase.storage.sqlite import SQLiteStore, wall_clock_us
+from snackbase.storage.base import Store
+from snackbase.storage.sqlite import wall_clock_us
 from snackbase.web.accounts import AccountRoutes
 from snackbase.web.api_keys import ApiKeyRoutes
 from snackbase.web.changes import ChangeRoutes
@@ -57,13 +57,11 @@ from snackbase.web.records import RecordRoutes
 from snackbase.web.roles import GroupRoutes, RoleRoutes
 from snackbase.web.transfer import TransferRoutes
 
-SQLITE = "sqlite:///"
-
 
 class Core:
     """The store, and the services that need nothing but it."""
 
-    def __init__(self, settings: Settings, store: SQLiteStore, secret: bytes) -> None:
+    def __init__(self, settings: Settings, store: Store, secret: bytes) -> None:
         self.settings = settings
         self.store = store
         self.secret = secret
@@ -98,37 +96,14 @@ class Core:
         await self.store.close()
 
 
-def database_file(settings: Settings) -> Path:
-    """The database's file. Raises ConfigError when the settings name something else."""
-    if not settings.database_url.startswith(SQLITE):
-        raise ConfigError("SNACKBASE_DATABASE_URL: this version stores in SQLite only: sqlite:///relative/path.db")
-    return Path(settings.database_url.removeprefix(SQLITE))
-
-
 async def open_core(settings: Settings) -> Core:
     """Open the database (making it if it is not there) and the services on it.
 
     Raises:
         ConfigError: a setting, the secret or the file cannot be used. Unavailable: the database cannot be opened.
     """
-    file = database_file(settings)
+    store = make_store(settings)
     secret = load_secret(settings)
-    store = SQLiteStore(
-        file,
-        synchronous=settings.sqlite_synchronous,
-        queue_length=settings.write_queue_length,
-        queue_bytes=settings.write_queue_bytes,
-        queue_account_length=settings.write_queue_account_length,
-        query_timeout_s=settings.query_timeout_seconds,
-        retention=Retention(
-            age_s=settings.retention_hours * 3600,
-            changes=settings.retention_changes,
-            size=settings.retention_bytes,
-            keep=settings.retention_keep,
-            sweep_s=settings.retention_sweep_seconds,
-        ),
-        upgrade_backups=settings.upgrade_backups,
-    )
     await store.open()
     return Core(settings, store, secret)
 
@@ -295,7 +270,7 @@ def _realtime(
     return hub, [*websocket.routes(), *sse.routes(), *changes.routes(), *explain.routes(), *echo_routes(settings)]
 
 
-def _publish(metrics: Metrics, hub: Hub, store: SQLiteStore, bus: Bus) -> None:
+def _publish(metrics: Metrics, hub: Hub, store: Store, bus: Bus) -> None:
     """The gauges: numbers that somebody else keeps."""
     metrics.gauge("realtime_connections", hub.counts, help="Live connections.", label="transport")
     metrics.gauge("realtime_subscriptions", hub.subscriptions, help="Live subscriptions.")
@@ -309,5 +284,5 @@ def _log_head(hub: Hub) -> float:
     return max((live.at.seq for live in hub.feeds.all()), default=0)
 
 
-def _stat(store: SQLiteStore, name: str) -> float:
+def _stat(store: Store, name: str) -> float:
     return store.stats()[name]

@@ -3,6 +3,7 @@
 Each check answers with one line: what was looked at, whether it is right, and what to do if it is not.
 """
 
+import asyncio
 import os
 import resource
 import socket
@@ -13,10 +14,14 @@ from typing import Any
 import apsw
 import msgspec
 
+from snackbase.app.database import database_file, on_postgres
 from snackbase.config import ConfigError, Settings
+from snackbase.errors import SnackBaseError
 from snackbase.origins import Origins
 from snackbase.storage.asking import answered
 from snackbase.storage.connection import BUSY_WRITER_MS
+from snackbase.storage.postgres.link import Server, drive
+from snackbase.storage.postgres.schema import POSTGRES
 from snackbase.storage.schema import MIGRATIONS, SQLITE, stored_version
 from snackbase.storage.upgrade import FOLDER
 
@@ -82,10 +87,14 @@ def _sqlite() -> Finding:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    if not settings.database_url.startswith("sqlite:///"):
-        yield Finding("database", False, "this version stores in SQLite only: SNACKBASE_DATABASE_URL=sqlite:///...")
+    if on_postgres(settings):
+        yield asyncio.run(_server(settings))
         return
-    path = Path(settings.database_url.removeprefix("sqlite:///"))
+    try:
+        path = database_file(settings)
+    except ConfigError as error:
+        yield Finding("database", False, str(error))
+        return
     if not path.exists():
         yield Finding("database", None, f"{path} is not there yet; the first start makes it")
         return
@@ -101,6 +110,26 @@ def _database(settings: Settings) -> Iterator[Finding]:
         connection.close()
     except apsw.Error as error:
         yield Finding("database", False, f"{path}: {error}")
+
+
+async def _server(settings: Settings) -> Finding:
+    server = Server(url=settings.database_url, direct_url=settings.database_direct_url)
+    try:
+        connection = await server.connect()
+        try:
+            at = await drive(connection, stored_version(POSTGRES))
+        finally:
+            await connection.close()
+    except (ConfigError, SnackBaseError) as error:
+        return Finding("database", False, str(error))
+    version = ".".join(map(str, connection.get_server_version()[:2]))
+    if not at:
+        return Finding("database", None, f"PostgreSQL {version}; the first start makes the tables")
+    newest = len(MIGRATIONS)
+    if at < newest:
+        text = f"schema version {at}; the next start brings it to {newest}: make a backup before"
+        return Finding("database", None, text)
+    return Finding("database", True, f"PostgreSQL {version}, schema version {newest}")
 
 
 def _schema(connection: apsw.Connection) -> Finding:

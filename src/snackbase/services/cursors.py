@@ -121,7 +121,8 @@ def beyond(sort: Sort, values: Sequence[Any]) -> Where:
             after = _after(column(name), value, param, down=down, nullable=name not in _NEVER_NULL)
             if after is not None:
                 alternatives.append(" AND ".join([*equal, after]))
-            equal.append(f"{column(name)} IS NULL" if value is None else f"{column(name)} = {param(value)}")
+            if name != sort[-1][0]:
+                equal.append(f"{column(name)} IS NULL" if value is None else f"{column(name)} = {param(value)}")
         bound = _bound(sort, values, column, param)
         return f"{bound}({' OR '.join(f'({one})' for one in alternatives)})"
 

@@ -22,7 +22,7 @@ _GROUP = "id, account_id, name, description, created_at, updated_at"
 _HOLDS = "EXISTS (SELECT 1 FROM json_each(groups) WHERE value = ?)"
 _REPLACED = (
     "(SELECT json_group_array(CASE WHEN value = ? THEN ? ELSE value END) FROM json_each(groups)"
-    " WHERE value <> ? OR ? IS NOT NULL)"
+    " WHERE value <> ? OR CAST(? AS TEXT) IS NOT NULL)"
 )
 
 

@@ -24,8 +24,9 @@ from snackbase.realtime.protocol import SubscribeRequest
 from snackbase.services.reading import Snapshot
 from snackbase.services.records import Records
 from snackbase.storage.base import Committed, SchemaChange, Transaction, Write
-from snackbase.storage.sqlite import SQLiteStore, wall_clock_us
+from snackbase.storage.sqlite import wall_clock_us
 from tests.storage import support as rows
+from tests.support.stores import AnyStore, new_store
 
 OPEN = Rules(list_rule="", view_rule="", create_rule="", update_rule="", delete_rule="")
 
@@ -158,7 +159,7 @@ class Gate:
 class House:
     """A store, a catalog and a hub, wired as the application wires them."""
 
-    def __init__(self, store: SQLiteStore, settings: Settings, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, store: AnyStore, settings: Settings, tasks: asyncio.TaskGroup) -> None:
         self.store = store
         self.catalog = Catalog()
         self.hooks = Hooks()
@@ -255,7 +256,7 @@ class House:
 
 @asynccontextmanager
 async def house(folder: Path, **settings: Any) -> AsyncIterator[House]:
-    store = SQLiteStore(folder / "snackbase.db", synchronous="OFF")
+    store = new_store(folder / "snackbase.db", synchronous="OFF")
     await store.open()
     try:
         async with asyncio.TaskGroup() as tasks:
