@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from snackbase.errors import BadRequest, Unavailable, ValidationFailed
+from snackbase.errors import BadRequest, TooLarge, Unavailable, ValidationFailed
 from snackbase.model import Collection, Field, FieldType, Record
 from snackbase.storage.base import Page, Query, Store
 from tests.storage.support import (
@@ -139,6 +139,20 @@ async def test_a_query_over_its_deadline_ends_and_the_next_one_works(open_store:
     assert late.value.code == "query_timeout"
     assert (await store.list(Query(collection=posts, account_id=SYSTEM, limit=1))).total == len(records)
     assert store.stats()["lists_waiting"] == 0
+
+
+async def test_a_page_that_is_too_large_is_refused_and_thirty_records_never_are(store: Store) -> None:
+    posts = await collection(store, "posts", text("a"), text("b"), text("c"))
+    largest = {name: "x" * 170_000 for name in "abc"}
+    for _ in range(40):
+        await created(store, posts, **largest)
+
+    with pytest.raises(TooLarge) as refused:
+        await store.list(Query(collection=posts, account_id=SYSTEM, limit=100))
+    assert refused.value.code == "page_too_large"
+    assert len((await store.list(Query(collection=posts, account_id=SYSTEM, limit=31))).items) == 31
+    few = Query(collection=posts, account_id=SYSTEM, skip=20, limit=100)
+    assert len((await store.list(few)).items) == 20
 
 
 async def test_records_are_counted_for_one_account_and_for_all(store: Store) -> None:

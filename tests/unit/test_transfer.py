@@ -308,6 +308,15 @@ async def test_an_import_lets_other_writers_in_between(world: World) -> None:
     assert listing.total == BATCH_RECORDS * 10 + 3
 
 
+async def test_records_too_large_for_one_page_are_exported_and_skipped_all_the_same(world: World) -> None:
+    await world.collection("posts", *(Field(name=name) for name in "abc"))
+    lines = lines_of(*({name: "x" * 170_000 for name in "abc"} for _ in range(70)))
+    assert (await imported(world, lines)).created == 70
+
+    assert len(await exported(world)) == 70
+    assert (await imported(world, lines, strategy="skip")).skipped == 70
+
+
 @given(st.binary(max_size=200) | st.from_regex(rb'\{"(id|created_at|updated_by)": *.{0,40}\}\Z'))
 def test_any_line_is_read_or_refused(text: bytes) -> None:
     try:

@@ -59,7 +59,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     """Open connections of every kind; one more is told 503, so that the process keeps files for its database."""
     unacknowledged_s: float
-    """How long an SSE client may acknowledge nothing: its stand-in for pings (TCP_USER_TIMEOUT)."""
+    """How long a client may acknowledge nothing (TCP_USER_TIMEOUT): for an event stream the stand-in for pings, for
+    others the end of an answer that nobody reads."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -99,6 +100,7 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.connections) > self.limits.connections:
             self._refuse(Unavailable("This server has no room for more connections.", code="overloaded"))
             return
+        limit_unacknowledged(transport, self.limits.unacknowledged_s)
         self._await_head()
         if not self.entrance.free():
             # A thousand who come back in one moment must not be one long hold for those who are here.
@@ -323,7 +325,6 @@ class _StreamHandover:
         cycle.scope.pop("extensions", None)
         protocol.parser = None  # type: ignore[assignment]  # as uvicorn does; its callbacks hold the protocol
         transport.set_protocol(link)
-        limit_unacknowledged(transport, protocol.limits.unacknowledged_s)
         return link
 
 

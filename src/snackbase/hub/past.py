@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from snackbase.catalog import Catalog
-from snackbase.errors import SnackBaseError
+from snackbase.errors import SnackBaseError, TooLarge
 from snackbase.hub.connection import Connection
 from snackbase.hub.feeds import LiveFeed
 from snackbase.hub.replays import HIGH_WATER, WAIT_S, Replays
@@ -198,6 +198,8 @@ class Past:
                 raise ProtocolError("not_authenticated", "Send an `auth` message with a token first.")
             try:
                 found = await self._read(principal, request, sort, MOST_RECORDS + 1)
+            except TooLarge:
+                raise _too_large(request) from None
             except SnackBaseError as error:
                 raise ProtocolError(error.code, error.message, collection=request.collection) from None
             if len(found.items) > MOST_RECORDS:

@@ -21,6 +21,8 @@ from snackbase.storage.base import Store
 
 MOST_EVENTS = 1000
 PIECE = 200
+MOST_BYTES = 4 << 20
+"""Of one answer's events; a transaction more than that is not begun."""
 MOST_TRANSACTIONS = 5000
 """Looked at in one answer, however few of them are visible; then `has_more` and the position reached."""
 
@@ -96,8 +98,12 @@ class Polling:
         self, account_id: str, subscriptions: Sequence[Subscription], at: Head, head: Head, limit: int
     ) -> Polled:
         events: list[msgspec.Raw] = []
-        version, looked = self._catalog.version, 0
-        while at.seq < head.seq and len(events) < limit and looked < MOST_TRANSACTIONS:
+        version, looked, size = self._catalog.version, 0, 0
+
+        def full() -> bool:
+            return len(events) >= limit or size >= MOST_BYTES
+
+        while at.seq < head.seq and not full() and looked < MOST_TRANSACTIONS:
             now = time.monotonic()
             found = self._passages.at_hand(account_id, at.seq, PIECE, now)
             if not found:
@@ -109,10 +115,12 @@ class Polling:
                     raise _gone("rights")
                 continue
             for passage in found:
-                if passage.head.seq > head.seq or len(events) >= limit:
+                if passage.head.seq > head.seq or full():
                     break
                 for subscription in subscriptions:
-                    events.extend(map(msgspec.Raw, passage.payloads(subscription)))
+                    payloads = passage.payloads(subscription)
+                    events.extend(map(msgspec.Raw, payloads))
+                    size += sum(map(len, payloads))
                 at, looked = passage.head, looked + 1
         return Polled(events=tuple(events), position=self._token(account_id, at), has_more=at.seq < head.seq)
 

@@ -15,7 +15,15 @@ from uuid import UUID
 
 import msgspec
 
-from snackbase.errors import FieldError, Forbidden, SnackBaseError, Unauthorized, Unavailable, ValidationFailed
+from snackbase.errors import (
+    FieldError,
+    Forbidden,
+    SnackBaseError,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    ValidationFailed,
+)
 from snackbase.model import MAX_RECORD_BYTES, SYSTEM_FIELDS, Principal
 from snackbase.rules import normal_datetime
 from snackbase.services import values
@@ -23,7 +31,7 @@ from snackbase.services.listing import MAX_LIMIT, ListRequest
 from snackbase.services.preparation import Edit
 from snackbase.services.reading import Listing
 from snackbase.services.records import MAX_BATCH, Records
-from snackbase.storage.base import Stamps
+from snackbase.storage.base import WEIGHED_FROM, Stamps
 
 BATCH_RECORDS = 100
 BATCH_BYTES = 256 * 1024
@@ -136,7 +144,11 @@ class Export:
 
     async def _page(self, cursor: str, *, counted: bool = False) -> Listing:
         asked = ListRequest(sort="created_at", limit=MAX_LIMIT, cursor=cursor, total=counted)
-        return await self._records.list(self._principal, self._collection, asked)
+        try:
+            return await self._records.list(self._principal, self._collection, asked)
+        except TooLarge:
+            fewer = msgspec.structs.replace(asked, limit=WEIGHED_FROM - 1)
+            return await self._records.list(self._principal, self._collection, fewer)
 
 
 class Import:
@@ -235,7 +247,9 @@ class Import:
         known: set[str] = set()
         if self._strategy != "error":
             ids = [line.record_id for line in batch]
-            known = await self._records.existing(self._principal, self._collection, ids)
+            for start in range(0, len(ids), WEIGHED_FROM):
+                some = ids[start : start + WEIGHED_FROM]
+                known |= await self._records.existing(self._principal, self._collection, some)
         old = [line for line in batch if line.record_id in known]
         self.progress.created += await self._all([line for line in batch if line.record_id not in known], self._create)
         if self.progress.stopped:

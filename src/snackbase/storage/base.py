@@ -7,12 +7,13 @@ announces: `on_commit` is called with the committed changes in log order, so no 
 the path.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
-from snackbase.model import Change, Collection, Head, Op, Record
+from snackbase.errors import TooLarge
+from snackbase.model import MAX_RECORD_BYTES, Change, Collection, Head, Op, Record
 
 MAX_TRANSACTION_CHANGES = 1000
 """Changes in one transaction, cascades included; above: Conflict (contract §2)."""
@@ -157,6 +158,13 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     ts_us: int | None
 
 
+MAX_PAGE_BYTES = 16 << 20
+"""Of the texts of a list's records; about thirty of the largest records. Otherwise a hundred would be 50 MB for every
+request that a client cares to send, and a whole set for a subscription 5 GB."""
+WEIGHED_FROM = MAX_PAGE_BYTES // MAX_RECORD_BYTES
+"""Records of a list that may be too large; fewer never are."""
+
+
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """A list of records of one account. `where` builds the SQL of rule and filter (rules.to_sql) over the dialect.
 
@@ -174,6 +182,22 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 30
     total: bool = True
     beyond: Callable[[Callable[[str], str], Callable[[object], str]], str] | None = None
+
+
+class Scales:
+    """Weighs the rows of a list while they are read."""
+
+    __slots__ = ("_size",)
+
+    def __init__(self) -> None:
+        self._size = 0
+
+    def add(self, row: Iterable[object]) -> None:
+        """Raises TooLarge (`page_too_large`)."""
+        self._size += sum(len(value) for value in row if isinstance(value, str))
+        if self._size > MAX_PAGE_BYTES:
+            message = f"These records have more than {MAX_PAGE_BYTES >> 20} MB together; ask for fewer with `limit`."
+            raise TooLarge(message, code="page_too_large")
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ import apsw
 
 from snackbase.errors import BadRequest, Unavailable
 from snackbase.model import Head
-from snackbase.storage.base import Page, Query
+from snackbase.storage.base import WEIGHED_FROM, Page, Query, Scales
 from snackbase.storage.schema import quoted
 from snackbase.storage.statements import READ_HEAD, Table
 from snackbase.storage.turns import Turns
@@ -89,7 +89,8 @@ class Lists:
         """The page.
 
         Raises:
-            Unavailable: `query_timeout`, or `overloaded` when too many lists wait. apsw.Error: a fault.
+            Unavailable: `query_timeout`, or `overloaded` when too many lists wait. TooLarge: `page_too_large`.
+            apsw.Error: a fault.
         """
         select = Select(query, table)
         return await self._call(query.account_id, lambda cursor: _page(cursor, query, table, select))
@@ -151,9 +152,20 @@ def _number(rows: list[Any]) -> int:
     return int(rows[0][0])
 
 
+def _rows(found: apsw.Cursor, limit: int) -> list[Any]:
+    """Raises TooLarge."""
+    if limit <= WEIGHED_FROM:
+        return found.fetchall()
+    rows, scales = [], Scales()
+    for row in found:
+        scales.add(row)
+        rows.append(row)
+    return rows
+
+
 def _page(cursor: apsw.Cursor, query: Query, table: Table, select: Select) -> Page:
     heads: list[Any] = cursor.execute(READ_HEAD, (query.account_id,)).fetchall()
-    rows: list[Any] = cursor.execute(select.items, select.args).fetchall()
+    rows = _rows(cursor.execute(select.items, select.args), query.limit)
     total: int | None = None
     if query.total:
         if query.beyond is None and len(rows) < query.limit and (rows or not query.skip):

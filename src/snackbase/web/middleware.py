@@ -29,6 +29,7 @@ from snackbase.errors import (
     SnackBaseError,
     TooLarge,
     Unauthorized,
+    Unavailable,
     error_body,
 )
 from snackbase.metrics import Counters, add
@@ -46,6 +47,12 @@ QUIET_PATHS = frozenset({"/health", "/ready", "/live", "/metrics", "/api/v1/heal
 DISCARDED_BYTES = 8 << 20
 """How much of a refused body is still read, so that the client gets to see the answer."""
 DISCARDING_SECONDS = 2.0
+LARGE_BYTES = 256 << 10
+"""An answer that is sent in pieces, as the client takes them, and counted until it is gone."""
+MOST_LARGE_BYTES = 128 << 20
+"""Of large answers under way in this process; slow readers would fill its memory otherwise."""
+SENDING_SECONDS = 30.0
+"""For one piece of a large answer."""
 MOST_ERROR_CODES = 200
 """Label values of the error counter; hooks may make up codes of their own."""
 
@@ -68,6 +75,7 @@ class Http:
         self._counters = counters
         self._max_body_bytes = settings.max_body_bytes
         self._timeout_s = settings.request_timeout_seconds
+        self.large_bytes = 0
         # The prefix tells processes apart; drawing every id anew would cost a system call each.
         prefix, numbers = secrets.token_hex(6), count(1)
         self.new_request_id: Callable[[], str] = lambda: f"{prefix}{next(numbers):012x}"
@@ -92,6 +100,7 @@ class _Exchange:
         self._received = 0
         self._body_complete = False
         self._status = 0
+        self._large = 0
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self._header(b"x-request-id")
         self._request_id = given if given and _SANE_REQUEST_ID.match(given) else http.new_request_id()
@@ -113,6 +122,7 @@ class _Exchange:
         except Exception as error:
             await self._fail(error)
         finally:
+            self._http.large_bytes -= self._large
             self._account()
 
     async def _answered_preflight(self) -> bool:
@@ -154,11 +164,29 @@ class _Exchange:
         return message
 
     async def _write(self, message: Message) -> None:
-        """`send` that completes the response's head."""
+        """`send` that completes the response's head, and sends a large body no faster than it is taken."""
         if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            self._reserve(headers)
             self._status = message["status"]
-            message["headers"] = self._completed(list(message.get("headers", ())))
-        await self._send(message)
+            message["headers"] = self._completed(headers)
+        body = message.get("body", b"")
+        if len(body) <= LARGE_BYTES:
+            await self._send(message)
+            return
+        for start in range(0, len(body), LARGE_BYTES):
+            piece, more = body[start : start + LARGE_BYTES], start + LARGE_BYTES < len(body)
+            async with asyncio.timeout(SENDING_SECONDS):
+                await self._send({**message, "body": piece, "more_body": more or message.get("more_body", False)})
+
+    def _reserve(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Count a large answer in. Raises Unavailable."""
+        length = next((int(value) for name, value in headers if name.lower() == b"content-length"), 0)
+        if length > LARGE_BYTES:
+            if self._http.large_bytes + length > MOST_LARGE_BYTES:
+                raise Unavailable("Too many large answers are under way.", code="overloaded", retry_after_s=1)
+            self._large = length
+            self._http.large_bytes += length
 
     def _completed(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         present = {name.lower() for name, _ in headers}

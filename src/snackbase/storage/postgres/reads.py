@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import asyncpg
 
 from snackbase.config import ConfigError
-from snackbase.errors import BadRequest, Unavailable
+from snackbase.errors import BadRequest, TooLarge, Unavailable
 from snackbase.model import Collection, Head
-from snackbase.storage.base import Page, Query, Rows
+from snackbase.storage.base import WEIGHED_FROM, Page, Query, Rows, Scales
 from snackbase.storage.lists import MOST_WAITING, MOST_WAITING_EACH
 from snackbase.storage.postgres.link import (
     AGAIN,
@@ -34,6 +34,7 @@ from snackbase.storage.turns import Turns
 T = TypeVar("T")
 
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d"
+PREFETCH = 200
 SHORT_S = 5.0
 """A short read takes longer only when the server does not answer."""
 
@@ -80,7 +81,7 @@ class Pool:
         except asyncpg.PostgresError as error:
             sound = not isinstance(error, LOST) and fault_of(error) is None
             raise
-        except (BadRequest, UnicodeError, OverflowError):
+        except (BadRequest, TooLarge, UnicodeError, OverflowError):
             sound = True
             raise
         finally:
@@ -195,7 +196,7 @@ class Reads:
 
         async def read(connection: Connection) -> Page:
             heads = await rows_of(connection, READ_HEAD, (query.account_id,))
-            rows = await connection.fetch(select.items, *select.args)
+            rows = await _rows(connection, select, query.limit)
             total: int | None = None
             if query.total:
                 if query.beyond is None and len(rows) < query.limit and (rows or not query.skip):
@@ -218,6 +219,17 @@ class Reads:
             if fault is None:
                 raise
             raise fault from error
+
+
+async def _rows(connection: Connection, select: Select, limit: int) -> list[Any]:
+    """The rows of a list's items, in pieces where they may be too large. Raises TooLarge."""
+    if limit <= WEIGHED_FROM:
+        return list(await connection.fetch(select.items, *select.args))
+    rows, scales = [], Scales()
+    async for row in connection.cursor(select.items, *select.args, prefetch=PREFETCH):
+        scales.add(row)
+        rows.append(row)
+    return rows
 
 
 def changing(collection: Collection) -> Unavailable:
