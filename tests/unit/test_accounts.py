@@ -16,6 +16,7 @@ from snackbase.errors import (
 )
 from snackbase.model import SYSTEM_ACCOUNT_ID, Principal
 from snackbase.services import logins as logins_module
+from snackbase.services.logins import Login
 from snackbase.storage.base import Statement, Transaction
 from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
 
@@ -387,3 +388,26 @@ async def test_the_last_login_is_noted(world: World) -> None:
     login = await world.login("acme", "ada@example.com")
     assert login.user.last_login == "2027-01-15T08:01:00.000Z"
     assert (await world.accounts.me(await world.principal(registered))).user == login.user
+
+
+async def test_a_flood_from_one_address_leaves_room_for_logins_from_another(
+    tmp_path: Path, hasher: PasswordHasher
+) -> None:
+    few = PasswordHasher(threads=1, queue=8)
+    world = await open_world(tmp_path, few, login_attempts_per_minute=0, password_hash_queue=8)
+    try:
+        await world.found()
+
+        def knock(address: str) -> "asyncio.Future[Login]":
+            attempt = world.accounts.login(account="acme", email="ada@example.com", password=PASSWORD, address=address)
+            return asyncio.ensure_future(attempt)
+
+        flood = [knock("192.0.2.1") for _ in range(50)]
+        await asyncio.sleep(0)
+        assert (await knock("192.0.2.2")).user.email == "ada@example.com"
+        outcomes = await asyncio.gather(*flood, return_exceptions=True)
+        assert sorted(type(one).__name__ for one in outcomes) == ["Login"] * 4 + ["Unavailable"] * 46
+        assert isinstance(await knock("192.0.2.1"), Login)
+    finally:
+        await world.store.close()
+        few.close()

@@ -147,7 +147,7 @@ class _Writer:
         matcher = wildcard(known)
         if matcher is None:
             return f"({guards}{text} is {'not ' * negated}None)"
-        return f"({guards}{self._value(matcher.fullmatch)}({text}) is {'' if negated else 'not '}None)"
+        return f"({guards}{'not ' * negated}{self._value(matcher)}(folded({text})))"
 
     def _present(self, *operands: Operand) -> tuple[str, ...]:
         """What asserts that no operand is null, then a name for each of them."""

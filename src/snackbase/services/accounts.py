@@ -17,7 +17,7 @@ from snackbase.auth import PasswordHasher, Tokens
 from snackbase.config import Settings
 from snackbase.errors import Forbidden, NotFound, Unauthorized, Unavailable
 from snackbase.model import SYSTEM_ACCOUNT_SLUG, Account, Principal, User, rfc3339
-from snackbase.services.attempts import Attempts
+from snackbase.services.attempts import Attempts, Room
 from snackbase.services.authenticate import present
 from snackbase.services.authority import ADMIN_ROLE, USER_ROLE
 from snackbase.services.founding import found_account
@@ -74,6 +74,7 @@ class Accounts:
         self._settings = settings
         self._now = now
         self._attempts = Attempts(settings.login_attempts_per_minute, now=monotonic)
+        self._room = Room(max(1, settings.password_hash_queue // 2))
         self.on_entry: Callable[[str, User], None] = lambda _event, _user: None
 
     async def register(
@@ -321,7 +322,8 @@ class Accounts:
         """Counts an attempt, which the caller forgives when everything went well."""
         self._attempts.begin(who, address)
         try:
-            return await self._hasher.hash(password)
+            with self._room.taken(address):
+                return await self._hasher.hash(password)
         except Unavailable:
             self._attempts.forgive(who, address)
             raise
@@ -330,7 +332,8 @@ class Accounts:
         """Counts an attempt like `_hashed`, and takes the same time without a user."""
         self._attempts.begin(who, address)
         try:
-            return await self._hasher.verify(secret.password_hash if secret else None, password)
+            with self._room.taken(address):
+                return await self._hasher.verify(secret.password_hash if secret else None, password)
         except Unavailable:
             self._attempts.forgive(who, address)
             raise

@@ -5,10 +5,11 @@ who is under attack is slowed with the attacker, never locked out for longer tha
 """
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from snackbase.auth import RateLimiter
-from snackbase.errors import RateLimited
+from snackbase.errors import RateLimited, Unavailable
 
 ADDRESS_FACTOR = 10
 """An address may stand for an office or a mobile network, so it gets more tries than one user."""
@@ -45,6 +46,36 @@ class Attempts:
         self._addresses.give_back(_network(address))
         if who is not None:
             self._users.give_back(_key(who))
+
+
+class Room:
+    """How many passwords of one address may be computed or wait for it at once, so that a flood from one place leaves
+    room in the queue for everybody else.
+
+    Args:
+        each: passwords of one address.
+    """
+
+    def __init__(self, each: int) -> None:
+        self._each = each
+        self._held: dict[str, int] = {}
+
+    @contextmanager
+    def taken(self, address: str) -> Iterator[None]:
+        """Raises Unavailable (`workers_busy`)."""
+        key = _network(address)
+        held = self._held.get(key, 0)
+        if held >= self._each:
+            raise Unavailable("Too many logins at once from this address.", code="workers_busy", retry_after_s=1)
+        self._held[key] = held + 1
+        try:
+            yield
+        finally:
+            left = self._held[key] - 1
+            if left:
+                self._held[key] = left
+            else:
+                del self._held[key]
 
 
 def _key(who: str) -> str:

@@ -178,6 +178,13 @@ def test_a_pattern_made_to_explode_is_judged_at_once() -> None:
     assert judged(rule(f"title ~ '{'%a' * 30}'"), {"title": "a" * 2_000})
 
 
+@pytest.mark.parametrize("pattern", ["%" + "y" * 1_900 + "z%", "%" + "y" * 1_900 + "_z%", "%_" + "y" * 1_900 + "_z%"])
+def test_a_pattern_that_almost_fits_everywhere_costs_one_walk_through_the_text(pattern: str) -> None:
+    text = "y" * 190_000
+    assert not judged(rule(f"title ~ '{pattern}'"), {"title": text})
+    assert judged(rule(f"title ~ '{pattern}'"), {"title": f"{text}Zz"})
+
+
 @pytest.mark.parametrize("held", [None, "u1", {"u1": 1}, 1, True, [], ["u2"], [["u1"]], ["U1"], ['["u1"]', None]])
 def test_what_is_no_array_with_the_element_has_no_such_member(held: object) -> None:
     assert not judged(rule("@request.auth.id IN members"), {"members": held})
