@@ -59,6 +59,8 @@ class Cluster:
         self.port = port or 5432
         self._settings = {**SETTINGS, "listen_addresses": "127.0.0.1" if port else "", **(settings or {})}
         self._user = _unprivileged()
+        if self._user is not None and self.folder.exists():
+            os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
 
     # Life ------------------------------------------------------------------------------------------------------------
 

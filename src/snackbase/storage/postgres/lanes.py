@@ -19,11 +19,13 @@ MOST = 1000
 class Lanes:
     """
     Args:
-        run: carries out one transaction and settles it; never raises.
+        run: carries out one transaction that waits for these records, and settles it; never raises.
         refuse: settles one that cannot wait.
     """
 
-    def __init__(self, run: Callable[[Item], Awaitable[None]], refuse: Callable[[Item, Exception], None]) -> None:
+    def __init__(
+        self, run: Callable[[Item, Sequence[Key]], Awaitable[None]], refuse: Callable[[Item, Exception], None]
+    ) -> None:
         self._run = run
         self._refuse = refuse
         self._turn = asyncio.Semaphore(AT_ONCE)
@@ -65,7 +67,7 @@ class Lanes:
         if before:
             await asyncio.wait(before)
         async with self._turn:
-            await self._run(item)
+            await self._run(item, keys)
 
     async def close(self) -> None:
         """Wait for all of them."""

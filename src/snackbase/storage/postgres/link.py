@@ -26,8 +26,15 @@ CONNECT_S = 5.0
 STATEMENTS = 512
 OLDEST_SERVER = 14
 
-LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError, OSError, TimeoutError)
-"""The connection is gone, or nobody knows; InterfaceError is asyncpg's word for a closed one."""
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    ConnectionError,
+    OSError,
+    TimeoutError,
+)
+"""The connection is gone, or nobody knows; the second and third are asyncpg's words for one that ended under it."""
 AGAIN = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,

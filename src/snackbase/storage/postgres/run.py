@@ -48,6 +48,7 @@ class Run:
         lock_ms: how long a lock is waited for.
         busy: records that somebody waits for elsewhere: who touches them waits there too.
         notify: tells other nodes, given a connection in the transaction, of the new heads.
+        first: records to be locked before all others: those that somebody else holds.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class Run:
         lock_ms: int,
         busy: Callable[[Key], bool],
         notify: Callable[[Connection, dict[str, Head]], Any],
+        first: Sequence[Key] = (),
     ) -> None:
+        self._first = first
         self._connection = connection
         self._known = known
         self._now_us = now_us
@@ -92,6 +95,7 @@ class Run:
         await self._look(items)
         sorter = Sorter(self.definitions)
         self._application = Application(self._numbering, self.definitions)
+        await self._wait_for(self._first)
         waiting = [item for item in items if not self._moved_at_once(sorter, item)]
         while waiting:
             wave, alone, waiting = sorter.split(waiting)
@@ -125,12 +129,18 @@ class Run:
             for account_id, num, ts_us in await self._connection.fetch(READ_ACCOUNTS, missing):
                 self._numbering.found(account_id, num, ts_us)
 
+    async def _wait_for(self, keys: Sequence[Key]) -> None:
+        """Lock what somebody else holds before anything else is held, so that nobody waits for what only waits."""
+        for key in keys:
+            table = self.definitions.tables.get(key[0])
+            if table is not None:
+                await self._connection.fetch(lock_text(table, " FOR UPDATE"), [key[2]], [key[1]])
+
     def _moved_at_once(self, sorter: Sorter, item: Item) -> bool:
-        keys = sorter.simple(item) or place_of(item)
-        if any(map(self._busy, keys)):
+        keys = list(filter(self._busy, sorter.simple(item) or place_of(item)))
+        if keys:
             self.moved.append((item, keys))
-            return True
-        return False
+        return bool(keys)
 
     # Waves -----------------------------------------------------------------------------------------------------------
 
@@ -182,7 +192,7 @@ class Run:
             if self._blocked.isdisjoint(member.keys):
                 rest.append(member)
             else:
-                self.moved.append((member.item, member.keys))
+                self.moved.append((member.item, [key for key in member.keys if key in self._blocked]))
         return rest
 
     async def _singly(self, members: Sequence[Member]) -> None:
@@ -193,8 +203,9 @@ class Run:
     # One by one ------------------------------------------------------------------------------------------------------
 
     async def _single(self, item: Item, keys: Sequence[Key]) -> None:
-        if not self._blocked.isdisjoint(keys):
-            self.moved.append((item, keys))
+        blocked = [key for key in keys if key in self._blocked]
+        if blocked:
+            self.moved.append((item, blocked))
             return
         transaction = item.prepared.transaction
         asking: Asking[Work] = self._application.run(transaction, item.prepared.rows, self._now_us)

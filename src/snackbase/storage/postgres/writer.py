@@ -27,6 +27,7 @@ from snackbase.storage.postgres.lanes import Lanes
 from snackbase.storage.postgres.link import AGAIN, LOST, Connection, Server, check_values, closed, fault_of
 from snackbase.storage.postgres.numbers import Known
 from snackbase.storage.postgres.run import OutcomeUnknown, Run, answer_to, busy
+from snackbase.storage.postgres.wave import Key
 from snackbase.storage.statements import Tables
 from snackbase.storage.transaction import prepare, refusal
 from snackbase.storage.waiting import Waiting
@@ -230,8 +231,9 @@ class Writer:
         await asyncio.sleep(secrets.randbelow(10) * 0.001 * attempt)
 
     async def _attempt(
-        self, connection: Connection, items: Sequence[Item], lock_ms: int, *, lane: bool = False
+        self, connection: Connection, items: Sequence[Item], lock_ms: int, *, first: Sequence[Key] | None = None
     ) -> None:
+        lane = first is not None
         for item in items:
             item.result = item.error = None
         run = Run(
@@ -243,6 +245,7 @@ class Writer:
             lock_ms=lock_ms,
             busy=(lambda _key: False) if lane else self._lanes.busy,
             notify=self._notify,
+            first=first or (),
         )
         await run.group(items)
         self._found()
@@ -299,7 +302,7 @@ class Writer:
         item.error = error
         self._settle([item])
 
-    async def _run_lane(self, item: Item) -> None:
+    async def _run_lane(self, item: Item, keys: Sequence[Key]) -> None:
         """One transaction by itself, with patience."""
         deadline = monotonic() + PATIENCE_S
         connection = None
@@ -308,7 +311,7 @@ class Writer:
             for attempt in range(TRIES):
                 try:
                     left_ms = max(1, int((deadline - monotonic()) * 1000))
-                    await self._attempt(connection, [item], left_ms, lane=True)
+                    await self._attempt(connection, [item], left_ms, first=keys)
                     break
                 except AGAIN as error:
                     await self._again(connection, error, attempt)
