@@ -33,6 +33,7 @@ class ServerProcess:
         arguments: what follows `snackbase` on the command line.
         environment: other variables; this process's own SNACKBASE_* ones are never handed on.
         port: a fixed port; by default a free one, kept over `restart`.
+        module: what is run with `python -m`. prefix: where SnackBase is mounted in what runs there.
     """
 
     SUPERADMIN_EMAIL = "root@example.com"
@@ -46,8 +47,12 @@ class ServerProcess:
         arguments: Sequence[str] = ("serve",),
         environment: Mapping[str, str] | None = None,
         port: int | None = None,
+        module: str = "snackbase",
+        prefix: str = "",
     ) -> None:
         self.folder = folder
+        self.prefix = prefix
+        self._module = module
         self.arguments = list(arguments)
         self.settings: dict[str, Setting] = {**(settings or {})}
         self.port = port if port is not None else free_port()
@@ -57,13 +62,13 @@ class ServerProcess:
 
     @property
     def base_url(self) -> str:
-        """http://host:port without a path."""
-        return f"http://127.0.0.1:{self.port}"
+        """http://host:port without a path, or with that of the mount."""
+        return f"http://127.0.0.1:{self.port}{self.prefix}"
 
     @property
     def ws_url(self) -> str:
         """The WebSocket endpoint."""
-        return f"ws://127.0.0.1:{self.port}/api/v1/realtime/ws"
+        return f"ws://127.0.0.1:{self.port}{self.prefix}/api/v1/realtime/ws"
 
     @property
     def pid(self) -> int:
@@ -121,7 +126,7 @@ class ServerProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "snackbase", *self.arguments],
+                [sys.executable, "-m", self._module, *self.arguments],
                 cwd=self.folder,
                 env=self._variables(),
                 stdin=subprocess.DEVNULL,
@@ -167,7 +172,7 @@ class ServerProcess:
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
-            connection.request("GET", "/ready")
+            connection.request("GET", f"{self.prefix}/ready")
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False

@@ -1,8 +1,8 @@
 """`SnackBase`: an ASGI application with a life: settings, start, requests, an orderly stop.
 
-Works under `snackbase serve`, under any ASGI server (`uvicorn main:app`), and mounted in another application. A parent
-that does not pass the lifespan on makes it start with the first request; then nothing stops it but the end of the
-process, which the store survives as it survives a crash.
+Works under `snackbase serve`, under any ASGI server (`uvicorn main:app`), and mounted in another application, which
+runs its `lifespan`. A parent that does not makes it start with the first request; the log says so, since then nothing
+stops it but the end of the process, which the store survives as it survives a crash.
 
 Order of a stop: not ready any more -> the server stops listening -> realtime connections are ended in batches
 (`drain`) -> requests under way are answered -> after-hooks -> `on_terminate` -> background tasks -> store.
@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -22,6 +22,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from snackbase.app.graph import Graph, build, open_core
+from snackbase.app.signals import Signals
 from snackbase.app.tasks import AfterHooks, Tasks, probe_lag, write_now_and_then
 from snackbase.config import ConfigError, Settings, load
 from snackbase.errors import GOING_AWAY, RESTARTING, SnackBaseError, Unavailable
@@ -83,6 +84,7 @@ class SnackBase:
         self._graph: Graph | None = None
         self._tasks = Tasks()
         self._after_hooks = AfterHooks(Counters())
+        self._signals = Signals(self._end_streams)
         self._starting = asyncio.Lock()
         self._stopping = False
 
@@ -125,10 +127,26 @@ class SnackBase:
             return
         graph = self._graph
         if graph is None:
-            await self.start()
+            await self._start_late()
             graph = self._graph
         assert graph is not None  # noqa: S101 - start() sets it or raises
         await graph.http(scope, receive, send)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, parent: object = None) -> AsyncIterator[None]:
+        """Started inside, stopped at the end; for the application that this one is mounted in.
+
+            api = FastAPI(lifespan=backend.lifespan)
+            api.mount("/backend", backend)
+
+        Raises:
+            ConfigError, Unavailable: as `start`.
+        """
+        await self._start_hosted()
+        try:
+            yield
+        finally:
+            await self.stop()
 
     async def start(self) -> None:
         """Open everything and begin to serve. Idempotent.
@@ -194,6 +212,7 @@ class SnackBase:
             return
         await self.drain()
         self._graph = None
+        self._signals.restore()
         await self._after_hooks.finish(self.settings.hook_timeout_seconds)
         await self.hook.fire("on_terminate", refusing=False, app=self)
         self.hook.close()
@@ -208,7 +227,7 @@ class SnackBase:
         """The ASGI lifespan protocol."""
         await receive()
         try:
-            await self.start()
+            await self._start_hosted()
         except (ConfigError, SnackBaseError) as error:
             await send({"type": "lifespan.startup.failed", "message": f"SnackBase cannot start: {error}"})
             return
@@ -225,6 +244,22 @@ class SnackBase:
             await send({"type": "lifespan.shutdown.failed", "message": ""})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _start_hosted(self) -> None:
+        """Start under somebody else's server: it will wait for all streams before it tells of its stop."""
+        if self._graph is None:
+            self._stopping = False  # a parent may run its lifespan again, as tests do
+            await self.start()
+            self._signals.listen()
+
+    async def _start_late(self) -> None:
+        if not self._stopping:
+            hint = "run it: FastAPI(lifespan=backend.lifespan); until then nothing ends SnackBase in order"
+            log.warning("started_without_lifespan", hint=hint)
+        await self.start()
+
+    def _end_streams(self) -> None:
+        self._tasks.spawn(self.drain(), name="drain")
 
     def _prepare_process(self, settings: Settings) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -38,8 +38,9 @@ PAGE = f"""<!doctype html>
  <li>REST: <code>/api/v1</code>, beginning with <code>POST /api/v1/auth/login</code></li>
  <li>WebSocket: <code>/api/v1/realtime/ws</code></li>
  <li>Server-Sent Events: <code>/api/v1/realtime/subscribe</code></li>
- <li>What it takes and gives, route by route: <a href="/docs">/docs</a></li>
- <li>State of the server: <a href="/health">/health</a>, <a href="/ready">/ready</a>, <a href="/live">/live</a></li>
+ <li>What it takes and gives, route by route: <a href="../docs">/docs</a></li>
+ <li>State of the server: <a href="../health">/health</a>, <a href="../ready">/ready</a>,
+  <a href="../live">/live</a></li>
 </ul>
 <p>How to begin stands in the README; <code>snackbase --help</code> lists the commands.</p>
 """

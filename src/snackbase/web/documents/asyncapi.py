@@ -51,8 +51,8 @@ _STREAM_QUERY = {
 }
 
 
-def document(version: str) -> dict[str, Any]:
-    """The whole document."""
+def document(version: str, *, root: str = "") -> dict[str, Any]:
+    """The whole document. `root`: where the application is mounted."""
     server = {name: _payload(name, name) for name in FROM_SERVER}
     client = {f"{name}Request": _payload(f"{name}Request", _word(name)) for name in FROM_CLIENT}
     schemas = {**FROM_SERVER, **{f"{name}Request": schema for name, schema in FROM_CLIENT.items()}, **SHARED}
@@ -65,7 +65,7 @@ def document(version: str) -> dict[str, Any]:
             "Clients ignore types and keys that they do not know.",
         },
         "defaultContentType": "application/json",
-        "servers": {WEBSOCKET: _server("ws"), EVENTS: _server("http")},
+        "servers": {WEBSOCKET: _server("ws", root), EVENTS: _server("http", root)},
         "channels": {
             WEBSOCKET: {
                 "address": "/api/v1/realtime/ws",
@@ -138,9 +138,10 @@ def _payload(name: str, summary: str) -> dict[str, Any]:
     return {"name": name, "summary": SUMMARIES[summary], "payload": _ref("components", "schemas", name)}
 
 
-def _server(protocol: str) -> dict[str, Any]:
+def _server(protocol: str, root: str) -> dict[str, Any]:
     return {
         "host": "{host}",
+        **({"pathname": root} if root else {}),
         "protocol": protocol,
         "variables": {"host": {"default": "127.0.0.1:8000", "description": "Where this server is reached."}},
         "security": [_ref("components", "securitySchemes", name) for name in ("bearer", "apiKey", "token")],

@@ -44,7 +44,6 @@ class DocumentRoutes:
         self._maker: OpenApi | None = None
         self._making = asyncio.Lock()
         self._kept: dict[tuple[int, Audience, str], bytes] = {}
-        self._asyncapi = msgspec.json.encode(asyncapi.document(VERSION))
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -58,7 +57,8 @@ class DocumentRoutes:
         return raw_json_response(await self._document(await self._audience(request), root))
 
     async def _asyncapi_document(self, request: Request) -> Response:
-        return raw_json_response(self._asyncapi)
+        root = request.scope.get("root_path", "")
+        return raw_json_response(msgspec.json.encode(asyncapi.document(VERSION, root=root)))
 
     async def _page(self, request: Request) -> Response:
         return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
