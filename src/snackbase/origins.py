@@ -32,14 +32,18 @@ _SECURE = {"https": "https", "wss": "https", "http": "http", "ws": "http"}
 class Origins:
     """Decides by the settings `cors_origins`, `trusted_proxies` and `host`.
 
+    Args:
+        dev: pages of this machine may call wherever the server listens (`serve --dev`).
+
     Raises:
         ConfigError: an entry of the first two that cannot be read.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, dev: bool = False) -> None:
         self._allowed = frozenset(map(_configured_origin, _listed(settings.cors_origins)))
         self._proxies = tuple(map(_configured_network, _listed(settings.trusted_proxies)))
         self._loopback_allowed = settings.bound_to_loopback
+        self._dev = dev
         self._logged: dict[str, float] = {}
 
     def allows(self, scope: Mapping[str, Any]) -> bool:
@@ -53,12 +57,15 @@ class Origins:
         origin = normalized(given)
         if origin is not None and (
             origin in self._allowed
-            or (self._loopback_allowed and _arrived_on_loopback(scope) and _is_loopback(urlsplit(origin).hostname))
+            or (_is_loopback(urlsplit(origin).hostname) and self._loopback_may_call(scope))
             or origin == self.own(scope)
         ):
             return True
         self._log_refusal(given)
         return False
+
+    def _loopback_may_call(self, scope: Mapping[str, Any]) -> bool:
+        return self._dev or (self._loopback_allowed and _arrived_on_loopback(scope))
 
     def own(self, scope: Mapping[str, Any]) -> str | None:
         """The server's own origin as this client sees it, e.g. `https://app.example:8443`; None when unknown."""

@@ -25,7 +25,7 @@ import httpx
 
 from tests.docs.pages import Snippet
 from tests.support.browser import BLANK, Page, open_page
-from tests.support.server import ROOT, ServerProcess
+from tests.support.server import ROOT, ServerProcess, free_port
 
 BASE = "http://127.0.0.1:8000"
 EMAIL, PASSWORD = "ada@example.com", "correct horse"
@@ -302,7 +302,13 @@ async def run_app(make_server: Callable[..., Awaitable[ServerProcess]], folder: 
     """Serve the application, use it, and wait for the wanted text in what the server printed."""
     whole = code if "SnackBase()" in code else f"from snackbase import SnackBase\n\napp = SnackBase()\n\n{code}"
     (folder / "main.py").write_text(whole)
-    async with world(make_server, folder=folder, arguments=["serve", "main:app"]) as made:
+    command: dict[str, Any] = {"arguments": ["serve", "main:app"]}
+    if "/backend" in code:
+        # The page's application is another one, and SnackBase is mounted in it.
+        port = free_port()
+        arguments = ["main:api", "--port", str(port)]
+        command = {"module": "uvicorn", "prefix": "/backend", "port": port, "arguments": arguments}
+    async with world(make_server, folder=folder, **command) as made:
         await made.prepare()
         async with busy(made), _listener(made):
             await comes(wanted, lambda: made.server.output)

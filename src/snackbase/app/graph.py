@@ -127,18 +127,20 @@ def build(
     later: Later,
     stopping: Callable[[], bool],
     own: OwnRoutes | None = None,
+    dev: bool = False,
 ) -> Graph:
     """Everything that serves clients, on an open core.
 
     Args:
         spawn: starts a task that the application owns. later: runs after-hooks.
         stopping: whether the application is about to stop. own: the application's endpoints.
+        dev: everybody is told what is otherwise told to superadmins or the log only (`serve --dev`).
 
     Raises:
         ConfigError: an endpoint that would never be asked.
     """
     settings, store, counters = core.settings, core.store, metrics.counters
-    origins = Origins(settings)
+    origins = Origins(settings, dev=dev)
     positions = Positions(store.epoch)
     records = Records(
         store,
@@ -148,6 +150,7 @@ def build(
         later=later,
         new_id=Ids(wall_clock_us, secrets.randbits).new,
         now_us=wall_clock_us,
+        explain=dev,
     )
     bus = _bus(core, counters)
     hub, realtime = _realtime(core, records, hooks, counters, positions, origins, bus, spawn)
@@ -169,7 +172,7 @@ def build(
         routes += own.routes(Guard(core.authenticator, counters), routes)
     _publish(metrics, hub, store, bus)
     router = Router(routes, redirect_slashes=False, default=not_found)
-    http = Http(router, settings=settings, origins=origins, counters=counters)
+    http = Http(router, settings=settings, origins=origins, counters=counters, explain=dev)
     return Graph(core=core, hub=hub, bus=bus, http=http, records=records)
 
 

@@ -69,7 +69,7 @@ class SnackBase:
 
     Attributes:
         hook: decorators for your own code (contract §9). records: records for it (`services/own.py`).
-        announce: called with what a start has to tell.
+        announce: called with what a start has to tell. dev: set by `serve --dev`; no setting turns it on.
     """
 
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
@@ -77,6 +77,7 @@ class SnackBase:
         self.records = OwnRecords()
         self._own_routes = OwnRoutes()
         self.announce: Callable[[Started], None] = tell_generated_password
+        self.dev = False
         load({}, **overrides)  # a wrong name or value is told where it stands, not at the start
         self._given = settings
         self._overrides = overrides
@@ -179,6 +180,7 @@ class SnackBase:
                     later=after_hooks,
                     stopping=lambda: self._stopping,
                     own=self._own_routes,
+                    dev=self.dev,
                 )
                 self.records.bind(graph.records, core.store)
                 await self.hook.fire("on_bootstrap", refusing=False, app=self)

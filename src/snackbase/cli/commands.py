@@ -17,6 +17,7 @@ from snackbase.cli import doctor as checks
 from snackbase.cli import explain as why
 from snackbase.cli import serve as server
 from snackbase.cli import tail as stream
+from snackbase.cli.dev import Supervisor
 from snackbase.cli.offline import OPERATOR, with_core
 from snackbase.cli.porting import collections, records
 from snackbase.config import ConfigError, load
@@ -54,13 +55,24 @@ def main() -> None:
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
 @click.option("--takeover", is_flag=True, help="Take the place of the server that runs on the data folder, if any.")
-def serve(app: str | None, host: str | None, port: int | None, takeover: bool) -> None:
+@click.option("--dev", is_flag=True, help="Start anew when your code or .env changes, and tell what is wrong.")
+@click.option("--supervised", type=int, hidden=True)
+def serve(
+    app: str | None, host: str | None, port: int | None, takeover: bool, dev: bool, supervised: int | None
+) -> None:
     """Start the server. APP names an application of your own: main:app.
 
     With --takeover the new process takes the listening sockets over and starts; once it accepts connections, the old
     one stops. No request fails meanwhile, and realtime clients go on from their positions.
+
+    With --dev the server does that by itself whenever a Python file below the current folder or .env changes. Refusals
+    and faults are answered with their reason, and pages of this machine may call. Not for production.
     """
-    sys.exit(server.run(app, host=host, port=port, takeover=takeover))
+    if dev and supervised is None:
+        named = [("--host", host), ("--port", port)]
+        given = [word for option, value in named if value is not None for word in (option, str(value))]
+        sys.exit(Supervisor([*([app] if app else []), *given, "--dev"]).run())
+    sys.exit(server.run(app, host=host, port=port, takeover=takeover, dev=dev, supervised=supervised))
 
 
 @main.command("create-superadmin")

@@ -4,9 +4,13 @@ import asyncio
 import errno
 import gc
 import importlib
+import os
 import shutil
+import signal
 import socket
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -14,73 +18,148 @@ import uvloop
 
 from snackbase import log
 from snackbase.app import SnackBase, Started
+from snackbase.cli.dev import Lifeline, ignore_interrupts
 from snackbase.config import ConfigError, Settings
 from snackbase.gateway.sockets import listen
+from snackbase.gateway.systemd import NOTIFY, inherited, notify
 from snackbase.gateway.takeover import NAME, Desk, Handover, take_over
 from snackbase.gateway.uvicorn_server import build_server
 
 FAILED, MISUSED = 1, 2
 
 
-def run(reference: str | None, *, host: str | None, port: int | None, takeover: bool = False) -> int:
+def run(
+    reference: str | None,
+    *,
+    host: str | None,
+    port: int | None,
+    takeover: bool = False,
+    dev: bool = False,
+    supervised: int | None = None,
+) -> int:
     """Serve until a signal comes, or another process takes over. Returns the exit code.
+
+    Args:
+        dev: tell everybody what is wrong. supervised: the file descriptor that leads to the supervisor of `--dev`.
 
     Raises:
         ConfigError: a setting cannot be used, or `reference` names no application.
         SnackBaseError: the database cannot be opened.
     """
+    lifeline = None if supervised is None else Lifeline(supervised)
     app = imported(reference) if reference else SnackBase()
+    app.dev = dev
     settings = app.configure(host=host, port=port)
-    log.set_up(level=settings.log_level, format=settings.log_format)
+    log.set_up(level=settings.log_level, format=_log_format(settings, dev))
     try:
         handover = take_over(settings.data_dir) if takeover else None
-        sockets = handover.sockets if handover else listen(settings)
+        sockets = handover.sockets if handover else inherited(os.environ) or listen(settings)
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE and not takeover and (settings.data_dir / NAME).exists():
             reason += "; `serve --takeover` takes over from a server on this data folder"
         click.echo(f"snackbase: cannot listen on {settings.host}:{settings.port}: {reason}", err=True)
         return FAILED
-    taken = sockets[0].getsockname()[1]
-    if settings.port not in (0, taken):
+    taken = _port_of(sockets[0])
+    if handover is not None and settings.port not in (0, taken):
         raise ConfigError(f"SNACKBASE_PORT={settings.port}: a takeover keeps the port of the running server, {taken}")
     settings = app.configure(port=taken)
     app.announce = announce
+    again = [*([reference] if reference else []), *([] if host is None else ["--host", host])]
+    process = Process(settings.data_dir, sockets, handover, lifeline, again)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(app, settings, sockets, handover))
+        runner.run(process.serve(app, settings))
     return 0
 
 
-async def _serve(app: SnackBase, settings: Settings, sockets: list[socket.socket], handover: Handover | None) -> None:
-    # Started here and not by the server's lifespan, so that what is wrong arrives as what it is.
-    await app.start()
-    desk = Desk(settings.data_dir, sockets)
+def _log_format(settings: Settings, dev: bool) -> str:
+    return "console" if dev and settings.log_format == "auto" else settings.log_format
 
-    def listening() -> None:
-        desk.open()
-        if handover is not None:
-            handover.ready()
+
+def _port_of(listener: socket.socket) -> int | None:
+    """None for a Unix socket."""
+    return listener.getsockname()[1] if listener.family in (socket.AF_INET, socket.AF_INET6) else None
+
+
+class Process:
+    """One server process among those that come before and after it on the same sockets.
+
+    Args:
+        folder: the data folder. sockets: what it listens on. handover: from the process before, if any.
+        lifeline: to the supervisor of `--dev`, if any. again: the arguments of `snackbase serve` for a successor.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sockets: list[socket.socket],
+        handover: Handover | None,
+        lifeline: Lifeline | None,
+        again: Sequence[str],
+    ) -> None:
+        self._sockets = sockets
+        self._handover = handover
+        self._lifeline = lifeline
+        self._again = list(again)
+        self._desk = Desk(folder, sockets)
+        self._tasks: list[asyncio.Future[None]] = []
+        self._replaced = False
+
+    async def serve(self, app: SnackBase, settings: Settings) -> None:
+        """To the end.
+
+        Raises:
+            ConfigError, SnackBaseError: it cannot start.
+        """
+        # Started here and not by the server's lifespan, so that what is wrong arrives as what it is.
+        await app.start()
+
+        def leave() -> None:
+            self._desk.close()
+            if not self._replaced:
+                notify(os.environ, "STOPPING=1")
+            app.leave()
+
+        self._server = build_server(app, settings, leave=leave, drain=app.drain, listening=self._listening)
+        try:
+            await self._server.serve(self._sockets)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            self._desk.close()
+
+    def _listening(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._desk.open()
+        if self._handover is not None:
+            self._handover.ready()
+        notify(os.environ, f"MAINPID={os.getpid()}", "READY=1")
+        if NOTIFY in os.environ:
+            loop.add_signal_handler(signal.SIGUSR2, self._succeed)
+        if self._lifeline is not None:
+            ignore_interrupts()  # uvicorn has just begun to listen to them
+            self._lifeline.ready()
+            loop.add_reader(self._lifeline.socket, self._abandoned)
         # Code and definitions stay to the end: the collector need not look at them again, 30 ms each time.
         gc.collect()
         gc.freeze()
-        tasks.append(asyncio.ensure_future(replaced()))
+        self._tasks.append(asyncio.ensure_future(self._until_replaced()))
 
-    async def replaced() -> None:
-        await desk.successor()
-        server.replaced()
+    async def _until_replaced(self) -> None:
+        await self._desk.successor()
+        self._replaced = True
+        self._server.replaced()
 
-    def leave() -> None:
-        desk.close()
-        app.leave()
+    def _abandoned(self) -> None:
+        """The supervisor is gone."""
+        assert self._lifeline is not None  # noqa: S101 - it is what was read from
+        asyncio.get_running_loop().remove_reader(self._lifeline.socket)
+        self._server.replaced()
 
-    tasks: list[asyncio.Future[None]] = []
-    server = build_server(app, settings, leave=leave, drain=app.drain, listening=listening)
-    try:
-        await server.serve(sockets)
-    finally:
-        for task in tasks:
-            task.cancel()
-        desk.close()
+    def _succeed(self) -> None:
+        """Start the program anew, as it is on the disk now; it takes over when it is ready."""
+        command = [sys.executable, "-m", "snackbase", "serve", *self._again, "--takeover"]
+        self._successor = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - ourselves
 
 
 def imported(reference: str) -> SnackBase:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from snackbase.catalog import Definition, Operation, auth_of, project
-from snackbase.errors import Forbidden, NotFound, Unauthorized
+from snackbase.errors import Forbidden, NotFound, SnackBaseError, Unauthorized
 from snackbase.model import Principal, Record
 from snackbase.rules import Predicate, Rule, constant, predicate
 
@@ -69,7 +69,7 @@ class Access:
         return project(record, self.definition.view_fields)
 
     def refused(self, operation: Operation) -> Forbidden:
-        return Forbidden(f"The {operation} rule of {self.name} does not allow this.")
+        return Forbidden(f"The {operation} rule of {self.name} does not allow this.{self._because(operation)}")
 
     def absent(self, record_id: str) -> NotFound:
         """There is no such record, or nobody may know."""
@@ -80,8 +80,22 @@ class Access:
     def hidden(self, record_id: str) -> NotFound:
         """The record is there and invisible."""
         if self.explain:
-            return NotFound(f"The view rule of {self.name} hides the record {record_id}.")
+            return NotFound(f"The view rule of {self.name} hides the record {record_id}.{self._because('view')}")
         return self.absent(record_id)
+
+    def tell_why(self, error: SnackBaseError, operation: Operation) -> None:
+        """Complete the store's refusal; it judges the record, and knows neither the rule's text nor who asks."""
+        if isinstance(error, Forbidden):
+            error.message += self._because(operation)
+            error.args = (error.message,)
+
+    def _because(self, operation: Operation) -> str:
+        """In dev mode the rule, and as whom it was asked: what a developer looks for first."""
+        if not self.explain:
+            return ""
+        text, auth = getattr(self.definition.collection.rules, f"{operation}_rule"), self.auth
+        asked = f"id={auth.id!r}, email={auth.email!r}, role={auth.role!r}, groups={list(auth.groups)!r}"
+        return f" It says: {'locked' if text is None else text} (asked as {asked})"
 
 
 def _never(record: Mapping[str, object]) -> bool:

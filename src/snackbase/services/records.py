@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from snackbase.catalog import Catalog
+from snackbase.catalog import Catalog, Operation
 from snackbase.errors import FieldError, SnackBaseError, ValidationFailed
 from snackbase.hooks import HookAbort, Hooks
 from snackbase.model import SYSTEM_ACCOUNT_ID, SYSTEM_FIELDS, Change, Head, Op, Principal, Record
@@ -200,7 +200,7 @@ class Records(Reads):
         self,
         principal: Principal,
         collection: str,
-        operation: str,
+        operation: Operation,
         prepare: Callable[[Access], Awaitable[list[Write]]],
         *,
         once: Once | None = None,
@@ -223,6 +223,7 @@ class Records(Reads):
                 if error.code == "changed_meanwhile" and pause_s is not None:
                     await asyncio.sleep(pause_s)
                     continue
+                access.tell_why(error, operation)
                 if place is not None and error.part is not None:
                     raise _placed(error, place(error.part)) from None
                 raise

@@ -67,10 +67,17 @@ _DEFAULT_HEADERS = (
 
 
 class Http:
-    """An ASGI application around a router."""
+    """An ASGI application around a router.
 
-    def __init__(self, router: Router, *, settings: Settings, origins: Origins, counters: Counters) -> None:
+    Args:
+        explain: say in the answer what went wrong inside, which else only the log knows (`serve --dev`).
+    """
+
+    def __init__(
+        self, router: Router, *, settings: Settings, origins: Origins, counters: Counters, explain: bool = False
+    ) -> None:
         self._router = router
+        self._explain = explain
         self._origins = origins
         self._counters = counters
         self._max_body_bytes = settings.max_body_bytes
@@ -234,6 +241,8 @@ class _Exchange:
             error = SnackBaseError(str(raised.detail), code="http_error")
             error.status, error.title = raised.status_code, "Request failed"
             return error
+        if self._http._explain:
+            return SnackBaseError(f"{type(raised).__name__}: {raised} (the traceback stands in the server's log)")
         return SnackBaseError("Something went wrong in the server; its log knows more under the request id.")
 
     def _allowed_methods(self) -> str:
