@@ -40,6 +40,7 @@ class Connection(Session):
         inbox: messages that wait for an earlier one which is being served asynchronously; None = none is.
         replays: what is being replayed to it.
         renewals: how often its principal is being asked for anew just now; until then nothing is judged by the old one.
+        renewal: the newest of those questions whose answer has come.
         sent: bytes handed to the link so far.
         closing: how it was ended from this side.
     """
@@ -54,6 +55,7 @@ class Connection(Session):
         "inbox",
         "link",
         "live",
+        "renewal",
         "renewals",
         "replays",
         "sent",
@@ -83,7 +85,7 @@ class Connection(Session):
         self.sent = 0
         self.closing: Closing | None = None
         self.replays: list[Replay] = []
-        self.renewals = 0
+        self.renewals = self.renewal = 0
 
     @property
     def feed(self) -> LiveFeed:

@@ -43,18 +43,30 @@ class LiveFeed(Feed):
         judged: by user, how many of their subscriptions every event has to be judged for.
         partial: the rows of a transaction that has not arrived whole.
         announced: the highest number anybody has spoken of.
+        controls: how many control rows came by; tells whether any did while somebody waited.
         early: rows that came before their turn, by number. holding: the timer that ends the wait, and for which number.
         users: how many openings hold it.
     """
 
-    __slots__ = ("announced", "connections", "early", "holding", "judged", "partial", "ready", "repairing", "users")
+    __slots__ = (
+        "announced",
+        "connections",
+        "controls",
+        "early",
+        "holding",
+        "judged",
+        "partial",
+        "ready",
+        "repairing",
+        "users",
+    )
 
     def __init__(self, account_id: str, tally: Counters) -> None:
         super().__init__(account_id, Head(0, 0), tally)
         self.connections: dict[object, None] = {}
         self.judged: dict[str, int] = {}
         self.partial: list[Change] = []
-        self.announced = 0
+        self.announced = self.controls = 0
         self.early: dict[int, Change] = {}
         self.holding: tuple[asyncio.TimerHandle, int] | None = None
         self.users = 0

@@ -16,7 +16,7 @@ from snackbase.auth import Claims
 from snackbase.bus.base import Bus
 from snackbase.catalog import Catalog
 from snackbase.config import Settings
-from snackbase.errors import Closing, Forbidden
+from snackbase.errors import Closing, Forbidden, Unavailable
 from snackbase.hooks import HookAbort, Hooks
 from snackbase.hub.admission import Admission, Refused, limits_of, retry_after_ms
 from snackbase.hub.connection import Connection
@@ -46,6 +46,7 @@ log = structlog.get_logger("snackbase.hub")
 DRAIN_BATCH = 200
 GONE = frozenset({"collection_not_found", "forbidden"})
 """What a stream that comes back is told in the stream, because any other answer would end an EventSource for ever."""
+MOST_LOOKS = 10
 SLOW_GRACE_S = 5.0
 """A slow consumer may still take what is buffered and the close code within this time; then it is cut off."""
 
@@ -249,7 +250,7 @@ class Hub:
 
     async def _take_token(self, connection: Connection, token: str) -> None:
         """Serve an `auth` message. Raises SnackBaseError."""
-        fresh = await self._authenticate(token, connection.account)
+        fresh = await self._authenticated_now(connection, token)
         if connection.state is State.ENDED:
             return
         if connection.state is State.AUTHENTICATING:
@@ -265,6 +266,16 @@ class Hub:
         connection.claims, connection.principal = fresh.claims, fresh.principal
         connection.renew(fresh.claims.expires_at)
         self._time.soon(connection)
+
+    async def _authenticated_now(self, connection: Connection, token: str) -> Authenticated:
+        """Whose token it is, by rows that no control row has overtaken while they were read. Raises SnackBaseError."""
+        for _ in range(MOST_LOOKS):
+            controls = _controls(connection)
+            fresh = await self._authenticate(token, connection.account)
+            # Who is not in yet is asked for once more when the feed is followed.
+            if _controls(connection) == controls:
+                return fresh
+        raise Unavailable("Rights are changing too quickly.", code="overloaded", retry_after_s=1)
 
     async def subscribe_all(
         self, connection: Connection, requests: Sequence[SubscribeRequest], *, resuming: bool
@@ -428,6 +439,11 @@ class Hub:
         self.neighbours.tell_version(version)
         self._passages.clear()
         self.rights.catalog_changed(list(self.feeds.all()), before)
+
+
+def _controls(connection: Connection) -> int:
+    """How many control rows of its accounts came by."""
+    return sum(live.controls for live in (connection.live, connection.home) if live is not None)
 
 
 def now_us() -> int:

@@ -79,6 +79,7 @@ class Rights:
         self._counters = counters
         self._waiting: deque[tuple[Connection, str, Subscription, str | None]] = deque()
         self._judging = False
+        self._asked = 0
 
     # Places ----------------------------------------------------------------------------------------------------------
 
@@ -201,6 +202,7 @@ class Rights:
 
     def control(self, live: LiveFeed, change: Change) -> None:
         """Apply a control row of an account's log to everybody connected here."""
+        live.controls += 1
         what, subject = change.data.get("what"), change.record_id
         concerned = [connection for connection in live.connections if isinstance(connection, Connection)]
         for connection in concerned:
@@ -248,10 +250,15 @@ class Rights:
         await self._renewed(connection)
 
     async def _renewed(self, connection: Connection) -> None:
+        self._asked += 1
+        asked = self._asked
         try:
-            connection.principal = await self._reload(connection)
+            principal = await self._reload(connection)
         finally:
             connection.renewals -= 1
+        # Answers may overtake each other: that to an older question is of no use any more.
+        if asked > connection.renewal:
+            connection.renewal, connection.principal = asked, principal
         if connection.renewals:
             return
         # Also those that were made meanwhile.
