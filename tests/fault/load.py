@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from snackbase.model import Change, Op
 from snackbase.storage.sqlite import SQLiteStore
 from tests.e2e.support import API, STREAM, House, Member, place
+from tests.storage.support import whole_log
 
 AWAY = (OSError, ConnectionClosed, InvalidHandshake, httpx.TransportError, EOFError, TimeoutError)
 """How a server that is not there, or goes away, looks to a client."""
@@ -262,7 +263,7 @@ async def check(made: Load, database: Path) -> list[Change]:
     try:
         _, collections = await store.collections()
         (table,) = (one for one in collections if one.name == made.collection)
-        log = await store.read_changes(made.member.account_id, 0, 10_000_000)
+        log = await whole_log(store, made.member.account_id)
         floor = (await store.window(made.member.account_id, 0)).floor.seq
         head = await store.head(made.member.account_id)
         assert await store.fetch("PRAGMA integrity_check") == [("ok",)]

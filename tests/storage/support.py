@@ -107,7 +107,10 @@ async def announcements_arrive() -> None:
 
 
 async def whole_log(store: Store, account_id: str = SYSTEM) -> list[Change]:
-    return await store.read_changes(account_id, 0, 1_000_000)
+    found: list[Change] = []
+    while rows := await store.read_changes(account_id, found[-1].seq if found else 0, 1_000_000):
+        found += rows
+    return found
 
 
 def replayed(log: Sequence[Change]) -> dict[str, Record]:

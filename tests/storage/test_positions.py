@@ -383,3 +383,19 @@ async def test_the_log_is_read_after_a_number_and_up_to_a_limit(store: Store) ->
     assert [change.seq for change in await store.read_changes(SYSTEM, 3, 4)] == [4, 5, 6, 7]
     assert await store.read_changes(SYSTEM, 10, 4) == []
     assert await store.read_changes("nobody", 0, 4) == []
+
+
+async def test_large_changes_are_read_a_few_at_a_time_and_whole_transactions_only(store: Store) -> None:
+    posts = await collection(store, "posts", text("a"), text("b"))
+    for _ in range(30):
+        await write(store, *(creating(posts, {"a": "x" * 100_000, "b": "y" * 100_000}) for _ in range(3)))
+
+    pieces: list[list[int]] = []
+    while rows := await store.read_changes(SYSTEM, pieces[-1][-1] if pieces else 0, 1000):
+        assert rows[-1].tx_index + 1 == rows[-1].tx_size
+        pieces.append([row.seq for row in rows])
+
+    assert [seq for piece in pieces for seq in piece] == list(range(1, 91))
+    assert {len(piece) for piece in pieces} == {21, 6}
+    await write(store, creating(posts, {"a": "after"}))
+    assert (await store.read_changes(SYSTEM, 90, 1000))[0].data["a"] == "after"

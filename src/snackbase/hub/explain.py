@@ -5,6 +5,7 @@ subscribed before the change, operation, rule, filter; and says at which step th
 lately are remembered with their reason, since a slow or expired client is the commonest answer of all.
 """
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -115,8 +116,7 @@ class Explainer:
             raise BadRequest("Give either `position` or `record_id`.", code="invalid_message")
         if record_id is not None:
             head = await self._store.head(account_id)
-            rows = await self._store.read_changes(account_id, max(0, head.seq - SEARCHED), SEARCHED)
-            rows = [row for row in rows if row.record_id == record_id and self._is_of(row, collection)]
+            rows = await self._of_record(account_id, record_id, collection, max(0, head.seq - SEARCHED), head.seq)
         else:
             token = self._positions.parse(position or "")
             if token is None:
@@ -126,6 +126,17 @@ class Explainer:
         if not rows:
             raise NotFound("There is no such change of a record in this account's log.", code="change_not_found")
         return rows[-1]
+
+    async def _of_record(
+        self, account_id: str, record_id: str, collection: str | None, after: int, until: int
+    ) -> list[Change]:
+        """A record's newest change between two places; the loop turns while many are looked through."""
+        found: list[Change] = []
+        while after < until and (rows := await self._store.read_changes(account_id, after, until - after)):
+            after = rows[-1].seq
+            found = [row for row in rows if row.record_id == record_id and self._is_of(row, collection)] or found
+            await asyncio.sleep(0)
+        return found[-1:]
 
     def _is_of(self, row: Change, collection: str | None) -> bool:
         definition = self._catalog.by_id(row.collection_id)

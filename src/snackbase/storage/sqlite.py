@@ -10,6 +10,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from snackbase.errors import SnackBaseError, Unavailable
 from snackbase.model import Change, Collection, Head, Record
 from snackbase.storage.asking import drive
 from snackbase.storage.base import Changes, Committed, Page, Query, Rows, SchemaChange, Transaction, Window
-from snackbase.storage.changelog import change_of
+from snackbase.storage.changelog import change_of, enough
 from snackbase.storage.codec import unstorable
 from snackbase.storage.connection import DAMAGED, connect, make_file, storage_fault
 from snackbase.storage.damage import Damage
@@ -189,8 +190,7 @@ class SQLiteStore:
         return found
 
     async def read_changes(self, account_id: str, after: int, limit: int) -> Changes:
-        rows = self._read(READ_CHANGES, (account_id, after, limit))
-        return [change_of(account_id, row) for row in rows]
+        return [change_of(account_id, row) for row in self._read(READ_CHANGES, (account_id, after, limit), take=_some)]
 
     async def window(self, account_id: str, seq: int) -> Window:
         return window_of(self._read(READ_WINDOW, (account_id, seq)))
@@ -227,11 +227,21 @@ class SQLiteStore:
             self._reader = self._connect_reader()
             self._cursor = self._reader.cursor()
 
-    def _read(self, sql: str, args: Sequence[Any], collection: Collection | None = None) -> Rows:
+    def _read(
+        self,
+        sql: str,
+        args: Sequence[Any],
+        collection: Collection | None = None,
+        *,
+        take: Callable[[apsw.Cursor], Rows] | None = None,
+    ) -> Rows:
         if self._reader is None:
             raise Unavailable("The store is closed.", code="stopping", retry_after_s=1)
         try:
-            return self._cursor.execute(sql, tuple(args)).fetchall()
+            if take is None:
+                return self._cursor.execute(sql, tuple(args)).fetchall()
+            with closing(self._reader.cursor()) as cursor:
+                return take(cursor.execute(sql, tuple(args)))
         except apsw.Error as error:
             raise self._answer(error, collection) from error
         except (UnicodeError, OverflowError) as error:
@@ -248,3 +258,8 @@ class SQLiteStore:
                 name = collection.name
                 fault = Unavailable(f"The collection {name} is being changed.", code="schema_changed", retry_after_s=1)
         return fault or error
+
+
+def _some(found: apsw.Cursor) -> Rows:
+    """The rest is left; the cursor is closed afterwards, so that its read transaction ends."""
+    return list(enough(found))

@@ -12,7 +12,7 @@ import asyncpg
 
 from snackbase.model import Change, Collection, Head, Record
 from snackbase.storage.base import Changes, Committed, Page, Query, Rows, SchemaChange, Transaction, Window
-from snackbase.storage.changelog import change_of
+from snackbase.storage.changelog import change_of, enough
 from snackbase.storage.codec import unstorable
 from snackbase.storage.definitions import read_collections
 from snackbase.storage.group import Item
@@ -176,7 +176,8 @@ class PostgresStore:
         return {account_id: Head(seq, ts_us) for account_id, seq, ts_us in rows}
 
     async def read_changes(self, account_id: str, after: int, limit: int) -> Changes:
-        return [change_of(account_id, row) for row in await self._read(READ_CHANGES, (account_id, after, limit))]
+        rows = await self._read(READ_CHANGES, (account_id, after, limit))
+        return [change_of(account_id, row) for row in enough(rows)]
 
     async def window(self, account_id: str, seq: int) -> Window:
         return window_of(await self._read(READ_WINDOW, (account_id, seq)))
