@@ -19,6 +19,7 @@ from tests.support.server import ServerProcess
 settings.register_profile("snackbase", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("snackbase")
 
+MakeCluster = Callable[..., postgres_support.Cluster]
 MakeServer = Callable[..., Awaitable[ServerProcess]]
 SERVERS = pytest.StashKey[list[ServerProcess]]()
 
@@ -111,14 +112,15 @@ def postgres_url(postgres: postgres_support.Cluster) -> Iterator[str]:
 
 
 @pytest.fixture
-def make_cluster() -> Iterator[Callable[..., postgres_support.Cluster]]:
-    """Starts PostgreSQL servers of the test's own, to be stopped, killed and promoted."""
+def make_cluster() -> Iterator[MakeCluster]:
+    """Starts PostgreSQL servers of the test's own, to be stopped, killed and promoted (`begin=False`: a folder)."""
     made: list[postgres_support.Cluster] = []
 
-    def make(**arguments: object) -> postgres_support.Cluster:
+    def make(*, begin: bool = True, **arguments: object) -> postgres_support.Cluster:
         cluster = postgres_support.Cluster(**arguments)  # type: ignore[arg-type]  # its own signature checks them
         made.append(cluster)
-        cluster.start()
+        if begin:
+            cluster.start()
         return cluster
 
     yield make

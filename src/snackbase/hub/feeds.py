@@ -46,12 +46,14 @@ class LiveFeed(Feed):
         controls: how many control rows came by; tells whether any did while somebody waited.
         early: rows that came before their turn, by number. holding: the timer that ends the wait, and for which number.
         users: how many openings hold it.
+        doubtful: the log may have lost what was routed; nothing more is before that is known.
     """
 
     __slots__ = (
         "announced",
         "connections",
         "controls",
+        "doubtful",
         "early",
         "holding",
         "judged",
@@ -71,7 +73,7 @@ class LiveFeed(Feed):
         self.holding: tuple[asyncio.TimerHandle, int] | None = None
         self.users = 0
         self.ready: asyncio.Future[None] | None = None
-        self.repairing = False
+        self.repairing = self.doubtful = False
 
     @property
     def next_seq(self) -> int:
@@ -83,7 +85,8 @@ class Feeds:
 
     Args:
         route: called with a feed and the rows of one whole transaction, in order; afterwards `feed.at` is its last.
-        lost: called when the log no longer holds what a feed needs next (it was pruned past it).
+        lost: called when the log no longer holds what a feed needs next (`expired`: it was pruned past it), or what it
+            has routed (`ahead`: a failover lost it); `at` is the head then.
         refresh: learns of rules and schemas that another process changed; awaited before what that process wrote is
             routed.
         spawn: starts a task that the application owns.
@@ -95,7 +98,7 @@ class Feeds:
         store: Store,
         *,
         route: Callable[[LiveFeed, Sequence[Change]], None],
-        lost: Callable[[LiveFeed], None],
+        lost: Callable[[LiveFeed, str], None],
         refresh: Callable[[], Awaitable[None]],
         spawn: Callable[..., object],
         tally: Counters,
@@ -251,7 +254,10 @@ class Feeds:
 
     async def _read_log(self, live: LiveFeed) -> None:
         try:
-            while live.users and live.announced >= live.next_seq:
+            while live.users and (live.doubtful or live.announced >= live.next_seq):
+                if live.doubtful:
+                    await self._verify(live)
+                    continue
                 rows = await self._store.read_changes(live.account_id, live.next_seq - 1, REPAIR_ROWS)
                 # After the rows: whatever rules they were committed under are known now.
                 await self._refresh()
@@ -263,7 +269,7 @@ class Feeds:
                     live.partial.clear()
                     live.early.clear()
                     live.at = await self._store.head(live.account_id)
-                    self._lost(live)
+                    self._lost(live, "expired")
                 for row in rows:
                     if row.seq == live.next_seq:
                         self._take(live, row)
@@ -276,6 +282,27 @@ class Feeds:
             await asyncio.sleep(RETRY_S)
         finally:
             live.repairing = False
+            if live.doubtful and live.users:
+                self._repair(live)
+
+    def doubt(self) -> None:
+        """The database may have lost what it had committed: nothing is routed before each feed's place is found."""
+        for live in self._live.values():
+            live.doubtful = True
+            if live.ready is None:
+                self._repair(live)
+
+    async def _verify(self, live: LiveFeed) -> None:
+        """Whether the log still holds the row up to which was routed: by its time, as in every position."""
+        at = live.at
+        window = await self._store.window(live.account_id, at.seq)
+        places = {window.floor, window.head, Head(at.seq, window.ts_us or 0)}
+        live.doubtful = False
+        if at.seq and (at not in places or at.seq > window.head.seq):
+            live.partial.clear()
+            live.early.clear()
+            live.at, live.announced = window.head, window.head.seq
+            self._lost(live, "ahead")
 
     async def poll(self) -> None:
         """Compare every live feed with the log's head, for ever; finds what no announcement told.

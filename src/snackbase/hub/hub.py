@@ -272,7 +272,6 @@ class Hub:
         for _ in range(MOST_LOOKS):
             controls = _controls(connection)
             fresh = await self._authenticate(token, connection.account)
-            # Who is not in yet is asked for once more when the feed is followed.
             if _controls(connection) == controls:
                 return fresh
         raise Unavailable("Rights are changing too quickly.", code="overloaded", retry_after_s=1)
@@ -416,13 +415,14 @@ class Hub:
         """The store is ahead of a feed, as a snapshot showed."""
         self._spawn(self.feeds.check([account_id]), name="feed-check")
 
-    def _lost_history(self, live: LiveFeed) -> None:
-        """The log was pruned past what this feed had still to read."""
-        for connection in list(live.connections):
-            if isinstance(connection, Connection) and connection.live is live:
-                for subscription in connection.subscriptions.values():
-                    self.rights.resync(connection, subscription, "expired")
-                connection.flush()
+    def _lost_history(self, live: LiveFeed, reason: str) -> None:
+        """The log was pruned past what this feed had still to read, or (`ahead`) lost what it has told."""
+        for connection in [one for one in live.connections if isinstance(one, Connection) and one.live is live]:
+            if reason == "ahead":
+                connection.cut()
+            for subscription in connection.subscriptions.values():
+                self.rights.resync(connection, subscription, reason)
+            connection.flush()
 
     async def _refresh(self) -> None:
         """Another process may have changed a schema or a rule; its announcements do not come here."""

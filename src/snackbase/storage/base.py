@@ -229,6 +229,9 @@ class Store(Protocol):
     """Called on the loop with account id -> newest number of what another node committed. A hint: it may come late,
     twice or never, and the log is the truth. Must not block or raise. SQLite never calls it."""
 
+    on_break: Callable[[], None]
+    """Called on the loop when the database may have lost what it had committed: after a failover. SQLite never does."""
+
     async def open(self) -> None: ...
     async def close(self) -> None: ...
     async def write(self, transaction: Transaction) -> Committed:

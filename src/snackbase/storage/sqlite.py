@@ -85,6 +85,7 @@ class SQLiteStore:
         self.on_commit: Callable[[Sequence[Change]], None] = lambda _changes: None
         self.on_schema: Callable[[int, tuple[Collection, ...]], None] = lambda _version, _collections: None
         self.on_hint: Callable[[Mapping[str, int]], None] = lambda _heads: None
+        self.on_break: Callable[[], None] = lambda: None
         self._tables = Tables()
         self._reader: apsw.Connection | None = None
         self._lists = Lists(self._connect_reader, threads=list_threads, timeout_s=query_timeout_s)

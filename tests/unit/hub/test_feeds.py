@@ -90,7 +90,7 @@ class Scene:
         """What is read from the log may be of another process, with other rules."""
         self.refreshed += 1
 
-    def note_lost(self, live: LiveFeed) -> None:
+    def note_lost(self, live: LiveFeed, reason: str) -> None:
         self.lost += 1
 
     async def settle(self) -> None:

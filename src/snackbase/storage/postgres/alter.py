@@ -21,7 +21,7 @@ from snackbase.storage.alter import Plan
 from snackbase.storage.asking import violation
 from snackbase.storage.base import SchemaChange
 from snackbase.storage.definitions import read_collections
-from snackbase.storage.postgres.epoch import begin
+from snackbase.storage.postgres.epoch import CHANGING, History
 from snackbase.storage.postgres.keeper import make_partitions
 from snackbase.storage.postgres.link import LOCKED, Connection, Server, closed, drive, taken_of
 from snackbase.storage.postgres.numbers import SCHEMA
@@ -31,8 +31,6 @@ from snackbase.storage.schemachange import carry_out, decide
 
 log = logging.getLogger("snackbase.storage")
 
-CHANGING = 0x5B00_0003
-"""Advisory lock: held by who changes a schema, from the first index on."""
 LOCK_MS = 1000
 TRIES = 8
 PAUSE_S = 0.25
@@ -44,7 +42,7 @@ Outcome = tuple[Collection | None, int, tuple[Collection, ...]]
 
 
 async def prepare_database(
-    connection: Connection, new_epoch: str, now_us: int
+    connection: Connection, history: History, new_epoch: str, now_us: int
 ) -> tuple[str, int, tuple[Collection, ...]]:
     """Migrate if need be; the epoch, the version and the definitions. Raises ConfigError."""
     encoding = await connection.fetchval("SHOW server_encoding")
@@ -53,7 +51,7 @@ async def prepare_database(
     async with connection.transaction():
         await connection.execute(f"SELECT pg_advisory_xact_lock({CHANGING})")
         created = await drive(connection, migrate(POSTGRES, now=rfc3339(now_us)))
-        epoch = await begin(connection, new_epoch, created=created)
+        epoch = await history.begin(connection, new_epoch, created=created)
         version, collections = await drive(connection, read_collections())
         await make_partitions(connection, now_us)
     await _sweep(connection)

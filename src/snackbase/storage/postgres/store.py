@@ -17,6 +17,7 @@ from snackbase.storage.codec import unstorable
 from snackbase.storage.definitions import read_collections
 from snackbase.storage.group import Item
 from snackbase.storage.postgres.alter import Changer, prepare_database
+from snackbase.storage.postgres.epoch import History
 from snackbase.storage.postgres.keeper import Keeper
 from snackbase.storage.postgres.link import LOST, Connection, Server, closed, drive, fault_of, rows_of
 from snackbase.storage.postgres.listener import Listener
@@ -70,6 +71,7 @@ class PostgresStore:
         self.on_commit: Callable[[Sequence[Change]], None] = lambda _changes: None
         self.on_schema: Callable[[int, tuple[Collection, ...]], None] = lambda _version, _collections: None
         self.on_hint: Callable[[Mapping[str, int]], None] = lambda _heads: None
+        self.on_break: Callable[[], None] = lambda: None
         self._now_us = now_us
         self._version = -1
         self._server = Server(url=url, direct_url=direct_url)
@@ -79,6 +81,7 @@ class PostgresStore:
         self._listener = Listener(
             self._server, secrets.token_hex(4), hint=lambda heads: self.on_hint(heads), schema=self._look_for_schema
         )
+        self._history = History(lambda: self.on_break())
         self._keeper = Keeper(self._server, retention or Retention(), now_us)
         self._changer = Changer(self._server, now_us)
         self._writer = Writer(
@@ -88,6 +91,7 @@ class PostgresStore:
             notify=self._listener.announce,
             committed=self._committed,
             adopted=self._adopted,
+            history=self._history,
         )
 
     async def open(self) -> None:
@@ -100,7 +104,9 @@ class PostgresStore:
         connection: Connection | None = None
         try:
             connection = await self._server.connect(direct=True)
-            self.epoch, version, collections = await prepare_database(connection, new_epoch, self._now_us())
+            self.epoch, version, collections = await prepare_database(
+                connection, self._history, new_epoch, self._now_us()
+            )
         except (asyncpg.PostgresError, *LOST) as error:
             raise fault_of(error) or error from error
         finally:

@@ -21,10 +21,11 @@ from snackbase.config import ConfigError
 from snackbase.errors import Unavailable
 from snackbase.model import Change, Collection, Head
 from snackbase.storage.base import Committed, Transaction
-from snackbase.storage.definitions import Definitions
+from snackbase.storage.definitions import Definitions, read_collections
 from snackbase.storage.group import Item, fail, settle
+from snackbase.storage.postgres.epoch import History
 from snackbase.storage.postgres.lanes import Lanes
-from snackbase.storage.postgres.link import AGAIN, LOST, Connection, Server, check_values, closed, fault_of
+from snackbase.storage.postgres.link import AGAIN, LOST, Connection, Server, check_values, closed, drive, fault_of
 from snackbase.storage.postgres.numbers import Known
 from snackbase.storage.postgres.run import OutcomeUnknown, Run, answer_to, busy
 from snackbase.storage.postgres.wave import Key
@@ -54,7 +55,8 @@ class Writer:
     """
     Args:
         notify: tells other nodes of a group's heads, in its transaction.
-        committed: called with a group's changes. adopted: called with definitions that another node changed.
+        history: notices that the database was promoted. committed: called with a group's changes.
+        adopted: called with definitions that another node changed.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class Writer:
         notify: Notify,
         committed: Callable[[Sequence[Change], int], None],
         adopted: Callable[[int, tuple[Collection, ...]], None],
+        history: History,
     ) -> None:
+        self._history = history
         self._server = server
         self._waiting = waiting
         self._now_us = now_us
@@ -167,6 +171,7 @@ class Writer:
                 standby = await self._connection.fetchval("SELECT pg_is_in_recovery()")
             if standby:
                 raise asyncpg.ReadOnlySQLTransactionError
+            await self._look(self._connection, fresh=False)
         except (asyncpg.PostgresError, *LOST) as error:
             await self._lose(error)
         else:
@@ -182,12 +187,23 @@ class Writer:
             return True
         try:
             self._connection = await self._server.connect(timeout_s=STATEMENT_S)
-        except (Unavailable, ConfigError) as error:
+            await self._look(self._connection, fresh=True)
+        except (Unavailable, ConfigError, asyncpg.PostgresError, *LOST) as error:
             if self.healthy:
                 log.error("the database cannot be reached: %s", error)
             self.healthy = False
+            connection, self._connection = self._connection, None
+            await closed(connection)
             return False
         return True
+
+    async def _look(self, connection: Connection, *, fresh: bool) -> None:
+        """Whether the database still holds what this process remembers of it."""
+        if await self._history.continues(connection, fresh=fresh):
+            return
+        self._known = Known()
+        self.adopt(*await drive(connection, read_collections()))
+        asyncio.get_running_loop().call_soon(self._history.told)
 
     async def _lose(self, error: BaseException) -> None:
         """The connection is of no use any more."""
@@ -208,6 +224,7 @@ class Writer:
         assert connection is not None  # noqa: S101 - connected
         for attempt in range(TRIES):
             try:
+                await self._look(connection, fresh=False)
                 await self._attempt(connection, items, LOCK_MS)
             except AGAIN as error:
                 await self._again(connection, error, attempt)
