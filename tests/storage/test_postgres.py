@@ -12,7 +12,7 @@ import pytest
 from snackbase.errors import Conflict, SnackBaseError, TooLarge, Unavailable, ValidationFailed
 from snackbase.model import Change, Collection, Field, FieldType, Head, Index
 from snackbase.storage.base import Committed, Kept, Receipt, Statement, Store, Transaction
-from snackbase.storage.postgres import alter
+from snackbase.storage.postgres import alter, run
 from snackbase.storage.postgres.keeper import DAY_US
 from snackbase.storage.postgres.listener import words
 from snackbase.storage.postgres.store import PostgresStore
@@ -496,3 +496,36 @@ async def test_a_standby_is_no_place_to_write(make_cluster: MakeCluster) -> None
 
     with pytest.raises(Unavailable):
         await store.open()
+
+
+async def test_a_number_that_a_stopped_node_holds_delays_its_account_and_no_other(
+    open_store: OpenStore, session: Any
+) -> None:
+    store = await open_store()
+    posts = await collection(store, "posts", text("title"))
+    other = await account(store, "other")
+    for account_id in (SYSTEM, other):
+        await created(store, posts, account_id=account_id, title="x")
+    transaction = session.transaction()
+    await transaction.start()
+    await session.execute("SELECT 1 FROM _heads WHERE account = 0 FOR UPDATE")
+
+    waiting = [asyncio.ensure_future(created(store, posts, title=f"{turn}")) for turn in range(3)]
+    await created(store, posts, account_id=other, title="free")
+    await until(lambda: store.stats()["side_lanes"] == 3)
+    await created(store, posts, account_id=other, title="free")
+    assert not any(one.done() for one in waiting)
+
+    await transaction.rollback()
+    await asyncio.gather(*waiting)
+    await created(store, posts, title="after")
+    assert [change.seq for change in await whole_log(store)] == [1, 2, 3, 4, 5]
+
+
+async def test_a_session_that_stops_in_the_middle_of_a_group_is_ended_by_the_server(
+    open_store: OpenStore, session: Any
+) -> None:
+    await open_store()
+
+    await session.execute(run.BEGIN % 1)
+    assert await session.fetchval("SHOW idle_in_transaction_session_timeout") == "5s"

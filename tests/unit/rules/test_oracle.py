@@ -4,15 +4,19 @@
 is one rule judged on one record for one principal.
 """
 
+import asyncio
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Coroutine, Iterator
+from typing import Any, Protocol
 
 import apsw
+import asyncpg
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snackbase.model import FieldType
 from snackbase.rules import (
     Auth,
     Kind,
@@ -27,19 +31,28 @@ from snackbase.rules import (
     tie,
     to_sql,
 )
+from snackbase.storage.postgres.schema import POSTGRES, TEXT
 from tests.unit.rules import reference
 from tests.unit.rules.reference import DATA, FIELDS, Tree, auths, data, meaning, records, stored, text_of, trees
 
 CASES = int(os.environ.get("RULE_ORACLE_CASES", "2000"))
 RECORDS = 5
 AUTHS = 2
+_FIELD_TYPES = {kind: FieldType(kind.value) for kind in Kind}
 _COLUMN_TYPES = {Kind.NUMBER: "REAL", Kind.BOOLEAN: "INTEGER"}
 
 Row = dict[str, Any]
 
 
-class Table:
-    """Records as the store keeps them, in a table called like one of its own columns."""
+class Table(Protocol):
+    """Records as a store keeps them, in a table called like one of its own columns."""
+
+    def fill(self, rows: list[Row]) -> None: ...
+    def select(self, rule: Rule, auth: Auth, sent: Row) -> set[int]: ...
+
+
+class SqliteTable:
+    """Records as the store keeps them in SQLite."""
 
     def __init__(self) -> None:
         self._connection = apsw.Connection(":memory:")
@@ -64,9 +77,56 @@ class Table:
         return {int(row[0]) for row in self._connection.execute(f'SELECT "row" FROM "value" WHERE {where}', bound)}  # noqa: S608
 
 
-@pytest.fixture(scope="module")
-def table() -> Iterator[Table]:
-    yield Table()
+class PostgresTable:
+    """Records as the store keeps them in PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._connection: Any = self._wait(asyncpg.connect(url))
+        columns = ", ".join(f'"{name}" {POSTGRES.types.get(_FIELD_TYPES[kind], TEXT)}' for name, kind in FIELDS.items())
+        self._wait(self._connection.execute(f'CREATE TABLE "value" ("row" INTEGER, {columns})'))
+
+    def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self._loop.run_until_complete(work)
+
+    def close(self) -> None:
+        self._wait(self._connection.close())
+        self._loop.close()
+
+    def fill(self, rows: list[Row]) -> None:
+        self._wait(self._connection.execute('DELETE FROM "value"'))
+        marks = ", ".join(f"${number}" for number in range(1, len(FIELDS) + 2))
+        held = [
+            (number, *(self._held(row[name], kind) for name, kind in FIELDS.items())) for number, row in enumerate(rows)
+        ]
+        self._wait(self._connection.executemany(f'INSERT INTO "value" VALUES ({marks})', held))  # noqa: S608
+
+    def _held(self, value: Any, kind: Kind) -> Any:
+        return msgspec.json.encode(value).decode() if kind is Kind.JSON and value is not None else value
+
+    def select(self, rule: Rule, auth: Auth, sent: Row) -> set[int]:
+        bound: list[Any] = []
+
+        def param(value: object) -> str:
+            bound.append(value)
+            return f"${len(bound)}"
+
+        where = to_sql(rule, auth, dialect="postgres", column=lambda name: f'"{name}"', param=param, data=sent)
+        found = self._wait(self._connection.fetch(f'SELECT "row" FROM "value" WHERE {where}', *bound))  # noqa: S608
+        return {row["row"] for row in found}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def table(request: pytest.FixtureRequest) -> Iterator[Table]:
+    if request.param == "sqlite":
+        yield SqliteTable()
+        return
+    cluster = request.getfixturevalue("postgres")
+    name = cluster.create()
+    made = PostgresTable(cluster.url(name))
+    yield made
+    made.close()
+    cluster.drop(name)
 
 
 def _rule(tree: Tree, spelling: st.DataObject) -> Rule:

@@ -61,9 +61,10 @@ class Listener:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def announce(self, connection: Connection, heads: Mapping[str, Head]) -> None:
-        """Tell the other nodes, when the transaction commits."""
-        await connection.execute(NOTIFY, words(self._node, heads))
+    def announcement(self, heads: Mapping[str, Head]) -> str:
+        """Statements that tell the other nodes, when the transaction commits; sent together with the COMMIT."""
+        quoted = [word.replace("'", "''") for word in words(self._node, heads)] if heads else []
+        return "".join(f"NOTIFY {CHANNEL}, '{word}'; " for word in quoted)
 
     async def announce_schema(self, connection: Connection, version: int) -> None:
         await connection.execute(NOTIFY, [f"{self._node} !{version}"])

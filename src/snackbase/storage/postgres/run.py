@@ -6,7 +6,6 @@ elsewhere, and delays nobody. Must not settle futures or announce: whoever runs 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import asyncpg
 
@@ -31,7 +30,12 @@ from snackbase.storage.postgres.wave import Key, Member, Sorter, Wave, lock_text
 from snackbase.storage.statements import READ_VERSION
 from snackbase.storage.transaction import Application, Work, refusal
 
-BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock_shared({SCHEMA}); SET LOCAL lock_timeout = %d"
+# A node that stops in the middle of a group (paused, cut off) must not hold an account's number for ever.
+BEGIN = f"""BEGIN; SELECT pg_advisory_xact_lock_shared({SCHEMA}); SET LOCAL lock_timeout = %d;
+    SET LOCAL idle_in_transaction_session_timeout = 5000"""
+HEADS_MS = 1000
+"""How long the numbers of other groups are waited for."""
+SAVE = "SAVEPOINT one; SET LOCAL lock_timeout = %d"
 UNDO = "ROLLBACK TO SAVEPOINT one; RELEASE SAVEPOINT one"
 READ_ACCOUNTS = """SELECT a.id, a.num, coalesce(h.ts_us, 0) FROM _accounts a LEFT JOIN _heads h ON h.account = a.num
     WHERE a.id = ANY($1::text[])"""
@@ -41,13 +45,22 @@ class OutcomeUnknown(Exception):
     """COMMIT was sent, and its answer never came."""
 
 
+class HeadsHeld(Exception):
+    """Somebody holds the number of one of the group's accounts for long. Nothing was written."""
+
+
+def head_of(account_id: str) -> Key:
+    """Stands for an account's number among the records that are waited for."""
+    return ("#", account_id, "")
+
+
 class Run:
     """
     Args:
         definitions: as they were in the last group; `definitions` afterwards, with `reloaded` set, if they changed.
         lock_ms: how long a lock is waited for.
         busy: records that somebody waits for elsewhere: who touches them waits there too.
-        notify: tells other nodes, given a connection in the transaction, of the new heads.
+        announce: statements that tell other nodes of the new heads.
         first: records to be locked before all others: those that somebody else holds.
     """
 
@@ -61,7 +74,7 @@ class Run:
         now_us: int,
         lock_ms: int,
         busy: Callable[[Key], bool],
-        notify: Callable[[Connection, dict[str, Head]], Any],
+        announce: Callable[[dict[str, Head]], str],
         first: Sequence[Key] = (),
     ) -> None:
         self._first = first
@@ -70,10 +83,11 @@ class Run:
         self._now_us = now_us
         self._lock_ms = lock_ms
         self._busy = busy
-        self._notify = notify
+        self._announce = announce
         self._numbering = Numbering(known, new_tx_id)
         self._entries: list[tuple[Item, Work, Entry | None]] = []
         self._blocked: set[Key] = set()
+        self._release = f"RELEASE SAVEPOINT one; SET LOCAL lock_timeout = {max(lock_ms, HEADS_MS)}"
         self.definitions = definitions
         self.reloaded: tuple[int, tuple[Collection, ...]] | None = None
         self.moved: list[tuple[Item, Sequence[Key]]] = []
@@ -91,7 +105,7 @@ class Run:
             OutcomeUnknown. What link.AGAIN names: undone, to be done again. Other errors of the database: undone.
         """
         connection = self._connection
-        await connection.execute(BEGIN % self._lock_ms)
+        await connection.execute(BEGIN % max(self._lock_ms, HEADS_MS))
         await self._look(items)
         sorter = Sorter(self.definitions)
         self._application = Application(self._numbering, self.definitions)
@@ -103,9 +117,10 @@ class Run:
                 await self._wave(wave)
             for item in alone:
                 await self._single(item, place_of(item))
-        self.changes = await self._numbering.flush(connection, self._now_us)
-        if self.changes:
-            await self._notify(connection, {c.account_id: Head(c.seq, c.ts_us) for c in self.changes})
+        try:
+            self.changes = await self._numbering.flush(connection, self._now_us)
+        except LOCKED as error:
+            raise HeadsHeld from error
         await self._commit()
         for item, work, entry in self._entries:
             changes, head = (entry.changes, entry.head) if entry is not None else ((), Head(0, 0))
@@ -113,8 +128,9 @@ class Run:
         self._known.note(self._numbering.numbers, self._numbering.heads)
 
     async def _commit(self) -> None:
+        told = self._announce({change.account_id: Head(change.seq, change.ts_us) for change in self.changes})
         try:
-            await self._connection.execute("COMMIT")
+            await self._connection.execute(f"{told}COMMIT")
         except (*LOST, asyncpg.OperatorInterventionError) as error:
             raise OutcomeUnknown from error
 
@@ -137,7 +153,8 @@ class Run:
                 await self._connection.fetch(lock_text(table, " FOR UPDATE"), [key[2]], [key[1]])
 
     def _moved_at_once(self, sorter: Sorter, item: Item) -> bool:
-        keys = list(filter(self._busy, sorter.simple(item) or place_of(item)))
+        account_id = item.prepared.transaction.account_id
+        keys = list(filter(self._busy, [head_of(account_id), *(sorter.simple(item) or place_of(item))]))
         if keys:
             self.moved.append((item, keys))
         return bool(keys)
@@ -146,9 +163,9 @@ class Run:
 
     async def _wave(self, members: Sequence[Member]) -> None:
         try:
-            await self._connection.execute("SAVEPOINT one")
+            await self._connection.execute(SAVE % self._lock_ms)
             done = await self._try(members)
-            await self._connection.execute("RELEASE SAVEPOINT one")
+            await self._connection.execute(self._release)
         except LOCKED:
             await self._connection.execute(UNDO)
             rest = await self._without_blocked(members)
@@ -210,9 +227,9 @@ class Run:
         transaction = item.prepared.transaction
         asking: Asking[Work] = self._application.run(transaction, item.prepared.rows, self._now_us)
         try:
-            await self._connection.execute("SAVEPOINT one")
+            await self._connection.execute(SAVE % self._lock_ms)
             work = await drive(self._connection, asking)
-            await self._connection.execute("RELEASE SAVEPOINT one")
+            await self._connection.execute(self._release)
         except LOCKED:
             self._blocked.update(keys)
             self.moved.append((item, keys))

@@ -88,7 +88,7 @@ class PostgresStore:
             self._server,
             waiting=waiting,
             now_us=now_us,
-            notify=self._listener.announce,
+            announce=self._listener.announcement,
             committed=self._committed,
             adopted=self._adopted,
             history=self._history,

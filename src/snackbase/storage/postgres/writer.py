@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from itertools import count
 from time import monotonic
-from typing import Any
 
 import asyncpg
 
@@ -27,7 +26,7 @@ from snackbase.storage.postgres.epoch import History
 from snackbase.storage.postgres.lanes import Lanes
 from snackbase.storage.postgres.link import AGAIN, LOST, Connection, Server, check_values, closed, drive, fault_of
 from snackbase.storage.postgres.numbers import Known
-from snackbase.storage.postgres.run import OutcomeUnknown, Run, answer_to, busy
+from snackbase.storage.postgres.run import HeadsHeld, OutcomeUnknown, Run, answer_to, busy, head_of
 from snackbase.storage.postgres.wave import Key
 from snackbase.storage.statements import Tables
 from snackbase.storage.transaction import prepare, refusal
@@ -47,14 +46,13 @@ STATEMENT_S = 60.0
 """A statement of a group that takes longer is given up: the server does not answer any more."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 PROBE_S = 1.0
-
-Notify = Callable[[Connection, dict[str, Head]], Any]
+FREE_HEADS = "SELECT account FROM _heads WHERE account = ANY($1::bigint[]) FOR UPDATE SKIP LOCKED"
 
 
 class Writer:
     """
     Args:
-        notify: tells other nodes of a group's heads, in its transaction.
+        announce: statements that tell other nodes of a group's heads, in its transaction.
         history: notices that the database was promoted. committed: called with a group's changes.
         adopted: called with definitions that another node changed.
     """
@@ -65,7 +63,7 @@ class Writer:
         *,
         waiting: Waiting[Item],
         now_us: Callable[[], int],
-        notify: Notify,
+        announce: Callable[[dict[str, Head]], str],
         committed: Callable[[Sequence[Change], int], None],
         adopted: Callable[[int, tuple[Collection, ...]], None],
         history: History,
@@ -74,7 +72,7 @@ class Writer:
         self._server = server
         self._waiting = waiting
         self._now_us = now_us
-        self._notify = notify
+        self._announce = announce
         self._committed = committed
         self._adopted = adopted
         self._tables = Tables(locks=True)
@@ -229,6 +227,10 @@ class Writer:
             except AGAIN as error:
                 await self._again(connection, error, attempt)
                 continue
+            except HeadsHeld as error:
+                await self._again(connection, error, attempt)
+                items = await self._without_held(connection, items)
+                continue
             except BaseException as error:
                 await self._lost(error, items)
                 if isinstance(error, asyncio.CancelledError):
@@ -237,6 +239,20 @@ class Writer:
             return
         fail(items, busy())
         self._settle(items)
+
+    async def _without_held(self, connection: Connection, items: Sequence[Item]) -> Sequence[Item]:
+        """Send those away whose account's number somebody holds; the others."""
+        numbers = {one: num for one, num in self._known.numbers.items() if one in _accounts(items)}
+        async with connection.transaction():
+            free = {num for (num,) in await connection.fetch(FREE_HEADS, list(numbers.values()))}
+        rest = []
+        for item in items:
+            account_id = item.prepared.transaction.account_id
+            if numbers.get(account_id) in free or account_id not in numbers:
+                rest.append(item)
+            else:
+                self._lanes.add(item, [head_of(account_id)])
+        return rest
 
     async def _again(self, connection: Connection, error: BaseException, attempt: int) -> None:
         self.retries += 1
@@ -261,7 +277,7 @@ class Writer:
             now_us=self._now_us(),
             lock_ms=lock_ms,
             busy=(lambda _key: False) if lane else self._lanes.busy,
-            notify=self._notify,
+            announce=self._announce,
             first=first or (),
         )
         await run.group(items)
@@ -341,7 +357,13 @@ class Writer:
         self._settle([item])
 
 
+def _accounts(items: Sequence[Item]) -> set[str]:
+    return {item.prepared.transaction.account_id for item in items}
+
+
 def _lane_answer(error: Exception) -> Exception:
+    if isinstance(error, HeadsHeld):
+        return busy()
     if isinstance(error, OutcomeUnknown):
         return Unavailable("The commit's answer never came; read before writing again.", code="outcome_unknown")
     return fault_of(error) or answer_to(error)
