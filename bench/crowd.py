@@ -28,6 +28,7 @@ class Client:
     Attributes:
         heard: events so far. at: the number of the last one. position: its token.
         gaps: events that were not the next one. caught_up: a replay is over. code: of the close frame.
+        told_at: when the last of `others`, or the close frame, arrived (time.monotonic).
     """
 
     def __init__(self, sock: socket.socket, *, since: str | None = None) -> None:
@@ -38,13 +39,14 @@ class Client:
         self.position = ""
         self.live = self.caught_up = self.ended = False
         self.code: int | None = None
+        self.told_at = 0.0
         self.others: list[bytes] = []
         self._rest = b""
 
-    def subscribe(self, since: str | None = None) -> None:
+    def subscribe(self, since: str | None = None, *, collection: str = COLLECTION) -> None:
         """Ask for the collection's events, after a position if one is given."""
         more = {} if since is None else {"since": since}
-        payload = msgspec.json.encode({"action": "subscribe", "collection": COLLECTION, **more})
+        payload = msgspec.json.encode({"action": "subscribe", "collection": collection, **more})
         # Masked with zeros, which leaves the payload as it is (RFC 6455 §5.3).
         size = len(payload)
         head = bytes([0x81, 0x80 | size]) if size < 126 else b"\x81\xfe" + size.to_bytes(2)
@@ -98,13 +100,14 @@ class Client:
 
     def _other(self, opcode: int, payload: bytes) -> None:
         if opcode == 8:
-            self.code = int.from_bytes(payload[:2])
+            self.code, self.told_at = int.from_bytes(payload[:2]), time.monotonic()
         elif opcode == 1:
             kind = msgspec.json.decode(payload)["type"]
             self.live = self.live or kind == "subscribed"
             self.caught_up = self.caught_up or kind == "caught_up"
             if kind not in ("subscribed", "caught_up", "heartbeat"):
                 self.others.append(payload[:200])
+                self.told_at = time.monotonic()
 
 
 class Crowd:
@@ -155,10 +158,10 @@ class Crowd:
                 if not client.read():
                     self._poll.unregister(file)
 
-    def subscribe(self) -> None:
+    def subscribe(self, *, collection: str = COLLECTION) -> None:
         """Everybody, live."""
         for client in self.clients:
-            client.subscribe()
+            client.subscribe(collection=collection)
         self.until(lambda: all(one.live for one in self.clients), within_s=60, what="everybody subscribed")
 
 
