@@ -69,7 +69,7 @@ class SnackBaseServer:
 
     Args:
         synchronous: FULL survives a power cut; NORMAL may lose the newest writes in one.
-        watched: run `bench.watched`, which is the same and looks how long its event loop is held.
+        watched: run `bench.watched`, which is the same and looks how long its event loop is held; or another module.
         members: so many users besides the first few, whose tokens `tokens` holds then.
         settings: by the names of the documented table.
     """
@@ -78,7 +78,7 @@ class SnackBaseServer:
     path = f"/api/v1/records/{COLLECTION}"
     kinds: tuple[str, ...] = ("snackbase-ws", "snackbase-sse")
 
-    def __init__(self, synchronous: str, *, watched: bool = False, members: int = 0, **settings: Setting) -> None:
+    def __init__(self, synchronous: str, *, watched: bool | str = False, members: int = 0, **settings: Setting) -> None:
         self.name = f"SnackBase {synchronous}"
         self.durability = f"synchronous={synchronous}"
         self.secret = secrets.token_urlsafe(32)
@@ -119,7 +119,9 @@ class SnackBaseServer:
         self.token, self.tokens = found[0], _written(folder, found)
 
     def _arguments(self) -> list[str]:
-        return ["serve", "bench.watched:app"] if self.watched else ["serve"]
+        if not self.watched:
+            return ["serve"]
+        return ["serve", "bench.watched:app" if self.watched is True else str(self.watched)]
 
     def _set_up(self) -> list[str]:
         root = {"account": "system", "email": ServerProcess.SUPERADMIN_EMAIL}

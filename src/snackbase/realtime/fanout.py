@@ -419,6 +419,7 @@ def _data(change: Change, verdict: Verdict, view: View) -> bytes:
     """The record as this view may show it; one that left a list shows nothing but its id."""
     if verdict is _LEFT:
         return _encode({"id": change.record_id})
-    if view.fields is None and len(change.data) >= len(view.names):
+    # A row from before a field was added or dropped holds others than the collection has today.
+    if view.fields is None and (not view.names or tuple(change.data) == view.names):
         return change.raw
     return _encode({name: change.data.get(name) for name in view.fields or view.names})

@@ -17,12 +17,23 @@ MAX_PATTERN = 10_000
 """Characters, of at most four bytes. SQLite ends a query with an error for a pattern over 50,000 bytes."""
 
 
+LONG = 2_000
+"""Characters from which folding is remembered: many predicates ask for the same long text one after the other."""
+
+
 def folded(text: str) -> str:
     """The text with A-Z in lower case and nothing else changed."""
+    return _folded(text) if len(text) < LONG else _folded_once(text)
+
+
+def _folded(text: str) -> str:
     # bytes.lower() is the ASCII-only one; str.lower() is quicker and the same on ASCII.
     if text.isascii():
         return text.lower()
     return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
+
+
+_folded_once = lru_cache(maxsize=4)(_folded)
 
 
 def like(text: str, pattern: str) -> bool:

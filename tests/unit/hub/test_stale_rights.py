@@ -148,3 +148,12 @@ async def test_a_snapshot_is_read_again_when_rights_change_under_it(home: House)
     await ann.until_types("caught_up")
     (page,) = ann.messages("snapshot")
     assert [record["open"] for record in page["data"]] == [True]
+
+
+async def test_a_record_that_is_shown_whole_is_sent_as_the_log_holds_it(home: House) -> None:
+    """The log's own bytes, made once with the write: they hold what a record shows, in its order."""
+    posts, account = await posts_of(home)
+    written = await home.write(account, creating(posts, {"open": True}))
+    definition = home.catalog.by_id(posts.id)
+    assert definition is not None
+    assert tuple(written.changes[0].data) == definition.names

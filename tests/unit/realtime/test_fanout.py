@@ -177,6 +177,16 @@ def test_fields_cut_the_data_but_never_the_membership(feed: Feed) -> None:
     assert [m["data"] for m in client.messages()] == [{"id": "r1", "title": "t"}] * 2
 
 
+def test_a_row_from_before_a_field_was_dropped_and_another_added_shows_the_fields_of_today(feed: Feed) -> None:
+    """As many fields as today are not the fields of today: a change that was read late would show a dropped one."""
+    client, log = Client(), Log()
+    today = View(collection_id="c1", collection="posts", key=("c1", "all", None), sees=None, names=("id", "new"))
+    feed.join(client, today, bits=CREATE, name=None)
+    route(feed, log.change(Op.CREATE, "r1", {"dropped": "secret"}))
+
+    assert client.messages()[0]["data"] == {"id": "r1", "new": None}
+
+
 def test_the_members_of_a_group_get_the_very_same_bytes_object(feed: Feed) -> None:
     log, clients = Log(), [Client() for _ in range(3)]
     for client in clients:
