@@ -529,3 +529,16 @@ async def test_a_session_that_stops_in_the_middle_of_a_group_is_ended_by_the_ser
 
     await session.execute(run.BEGIN % 1)
     assert await session.fetchval("SHOW idle_in_transaction_session_timeout") == "5s"
+
+
+async def test_behind_a_pooler_nothing_is_kept_in_a_session(postgres_url: str) -> None:
+    store = PostgresStore(postgres_url, direct_url=postgres_url)
+    await store.open()
+    posts = await collection(store, "posts", text("title"))
+    record = await created(store, posts, title="x")
+    posts = await altered(store, posts, fields=(*posts.fields, text("more")))
+
+    assert await store.get(posts, SYSTEM, record["id"]) == {**record, "more": None} | {"id": record["id"]}
+    kept = await store.fetch("SELECT count(*) FROM pg_prepared_statements")
+    assert kept == [(0,)]
+    await store.close()

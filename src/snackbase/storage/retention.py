@@ -56,7 +56,7 @@ class Pruner:
     """Finds what may go and deletes it piece by piece; belongs to the writer.
 
     Args:
-        oldest: SQL that gives the time of the oldest row. lock: what locks a head's row.
+        oldest: SQL that gives the time of the oldest row.
 
     Attributes:
         rows, size: what all logs hold, in rows and bytes. pruned: rows deleted since the start.
@@ -64,9 +64,8 @@ class Pruner:
         oldest_us: when the oldest row was written, at the last sweep; 0 = there is none.
     """
 
-    def __init__(self, retention: Retention, now_us: Callable[[], int], *, oldest: str, lock: str = "") -> None:
+    def __init__(self, retention: Retention, now_us: Callable[[], int], *, oldest: str) -> None:
         self._oldest = oldest
-        self._ends = READ_ENDS + lock
         self._keep = retention
         self._now_us = now_us
         self._due: deque[int] = deque()
@@ -97,7 +96,7 @@ class Pruner:
     def delete(self) -> Asking[None]:
         """Delete one piece of the first account's log, inside the caller's transaction."""
         began, account = monotonic(), self._due[0]
-        ((seq, floor, size),) = yield Ask(self._ends, (account,))
+        ((seq, floor),) = yield Ask(READ_ENDS, (account,))
         end = yield from self._cut(account, seq, floor)
         if end is None:
             self._due.popleft()
@@ -105,7 +104,7 @@ class Pruner:
         self._due.rotate(-1)
         ((freed, ts_us),) = yield Ask(READ_SIZE, (account, floor, end))
         yield Ask(PRUNE_CHANGES, (account, end))
-        yield Ask(SET_FLOOR, (end, ts_us, max(0, size - freed), account))
+        yield Ask(SET_FLOOR, (end, ts_us, freed, account))
         self.rows -= end - floor
         self.size -= freed
         self.pruned += end - floor

@@ -37,13 +37,14 @@ READ_LOG_SIZES = """SELECT h.account, h.seq, h.floor_seq, h.bytes, CASE WHEN h.s
     FROM _heads h WHERE h.account > ?1 ORDER BY h.account LIMIT ?2"""
 LARGEST_LOGS = "SELECT account FROM _heads WHERE seq - floor_seq > ? ORDER BY bytes DESC LIMIT 16"
 OLDEST_CHANGE = "SELECT ts_us FROM _changes ORDER BY id LIMIT 1"
-READ_ENDS = "SELECT seq, floor_seq, bytes FROM _heads WHERE account = ?"
+READ_ENDS = "SELECT seq, floor_seq FROM _heads WHERE account = ?"
 READ_CUT = """SELECT seq, tx_index, tx_size FROM _changes WHERE account = ? AND seq > ? AND seq <= ? AND ts_us < ?
     ORDER BY seq DESC LIMIT 1"""
 _SIZE = f"sum({ROW_BYTES} + coalesce(octet_length(data), 0) + coalesce(octet_length(prev), 0))"
 READ_SIZE = f"SELECT CAST({_SIZE} AS BIGINT), max(ts_us) FROM _changes WHERE account = ? AND seq > ? AND seq <= ?"
 PRUNE_CHANGES = "DELETE FROM _changes WHERE account = ? AND seq <= ?"
-SET_FLOOR = "UPDATE _heads SET floor_seq = ?, floor_ts_us = ?, bytes = ? WHERE account = ?"
+SET_FLOOR = """UPDATE _heads SET floor_seq = ?1, floor_ts_us = ?2,
+    bytes = CASE WHEN bytes > ?3 THEN bytes - ?3 ELSE 0 END WHERE account = ?4"""
 READ_VERSION = "SELECT value FROM _meta WHERE key = 'version'"
 SET_VERSION = "UPDATE _meta SET value = ? WHERE key = 'version'"
 READ_COLLECTIONS = "SELECT definition FROM _collections ORDER BY lower(name)"

@@ -40,7 +40,7 @@ class Keeper:
         self._server = server
         self._age_us = int(retention.age_s * 1_000_000)
         self._now_us = now_us
-        self._pruner = Pruner(retention, now_us, oldest=OLDEST, lock=" FOR UPDATE")
+        self._pruner = Pruner(retention, now_us, oldest=OLDEST)
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._next_partitions = monotonic() + PARTITIONS_S
@@ -75,7 +75,7 @@ class Keeper:
             await asyncio.sleep(min(self._pruner.patience(), LONGEST_SLEEP_S))
             try:
                 if self._connection is None or self._connection.is_closed():
-                    self._connection = await self._server.connect(timeout_s=60)
+                    self._connection = await self._server.connect(direct=True, timeout_s=60)
                 await self._step(self._connection)
             except (asyncpg.PostgresError, Unavailable, ConfigError, *LOST):
                 # The next sweep finds it again; the writer says what is wrong with the database.
@@ -90,7 +90,8 @@ class Keeper:
         if self._pruner.patience() or not await drive(connection, self._pruner.wanted()):
             return
         began = monotonic()
-        await connection.execute("BEGIN; SET LOCAL lock_timeout = 1000")
+        # A piece that a crash undoes is found again, so nobody waits for the disk while the head is locked.
+        await connection.execute("BEGIN; SET LOCAL lock_timeout = 1000; SET LOCAL synchronous_commit = off")
         try:
             if await connection.fetchval(f"SELECT pg_try_advisory_xact_lock({KEEPING})"):
                 await drive(connection, self._pruner.delete())

@@ -143,6 +143,7 @@ class Reads:
 
     def __init__(self, server: Server, *, size: int, lists: int, timeout_s: float) -> None:
         self._pool = Pool(server, size=size)
+        self._pooled = server.pooled
         self._timeout_s = timeout_s
         self._turns = Turns(at_once=lists, waiting=MOST_WAITING, waiting_each=MOST_WAITING_EACH)
 
@@ -161,7 +162,11 @@ class Reads:
                 return []
 
         async def read(connection: Connection) -> Rows:
-            return [tuple(row) for row in await connection.fetch(translated(sql), *args, timeout=SHORT_S)]
+            if not self._pooled:
+                return [tuple(row) for row in await connection.fetch(translated(sql), *args, timeout=SHORT_S)]
+            # A pooler gives a statement and its values to one server only within a transaction.
+            async with connection.transaction(readonly=True):
+                return [tuple(row) for row in await connection.fetch(translated(sql), *args, timeout=SHORT_S)]
 
         return await self._answered(self._pool.use(read))
 

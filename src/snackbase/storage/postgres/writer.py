@@ -165,7 +165,7 @@ class Writer:
             return
         try:
             assert self._connection is not None  # noqa: S101 - connected
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(5), self._connection.transaction():
                 standby = await self._connection.fetchval("SELECT pg_is_in_recovery()")
             if standby:
                 raise asyncpg.ReadOnlySQLTransactionError
