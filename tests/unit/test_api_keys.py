@@ -11,7 +11,7 @@ from snackbase.auth import PasswordHasher, rest_token_of, token_of
 from snackbase.errors import BadRequest, Conflict, Forbidden, NotFound, ValidationFailed
 from snackbase.model import SYSTEM_ACCOUNT_ID, Principal
 from snackbase.services.logins import Login
-from tests.support.accounts import SYSTEM, World, field_codes, open_world
+from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +239,24 @@ def test_two_logins_or_two_keys_are_refused_over_rest(key: str, bearer: str) -> 
 def test_realtime_takes_one_token_only() -> None:
     with pytest.raises(BadRequest):
         token_of(headers(key=KEY, bearer="jwt"))
+
+
+async def test_no_key_makes_changes_or_disables_a_superadmin(world: World) -> None:
+    root = await world.superadmin()
+    made = await world.api_keys.create(await world.principal(root), name="robot", role="admin", account="system")
+    key = await acting(world, made.key)
+    assert key.superadmin
+
+    for attempt in (
+        world.members.update_user(key, root.user.id, is_active=False),
+        world.members.update_user(key, root.user.id, email="mine@example.com"),
+        world.members.set_password(key, root.user.id, "a-password-of-a-thief"),
+        world.members.create_user(key, email="mine@example.com", password=PASSWORD, account="system"),
+    ):
+        with pytest.raises(Forbidden) as refused:
+            await attempt
+        assert refused.value.code == "key_restricted"
+
+    ada = await world.found()
+    user = await world.members.create_user(key, email="bob@example.com", password=PASSWORD, account=ada.account.id)
+    assert not (await world.members.update_user(key, user.id, is_active=False)).is_active

@@ -19,6 +19,7 @@ from snackbase.errors import FieldError, SnackBaseError
 from snackbase.hooks import HookAbort
 from snackbase.metrics import Counters
 from snackbase.origins import Origins
+from snackbase.web import middleware
 from snackbase.web.http import MAX_JSON_DEPTH, json_response, read_json
 from snackbase.web.middleware import Http, not_found, note_user
 
@@ -252,6 +253,26 @@ async def test_a_client_that_waits_for_permission_to_send_is_answered_at_once(ma
     start, _, taken = await exchange(make_app(), headers=headers, chunks=[b"x" * 9000])
 
     assert (start["status"], taken) == (413, 0)
+
+
+async def test_bodies_that_never_end_leave_room_for_small_ones(
+    make_app: Callable[..., Http], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "MOST_BODY_BYTES", 10_000)
+    monkeypatch.setattr(middleware, "SMALL_BODY_BYTES", 100)
+    app = make_app()
+    chunked = {"transfer-encoding": "chunked"}
+    unfinished = asyncio.ensure_future(exchange(app, headers=chunked, chunks=[b'"' + b"x" * 5_999], hang=True))
+    while not app.body_bytes:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0)
+
+    start, body, _ = await exchange(app, headers=chunked, chunks=[b'{"title":"' + b"x" * 4_500 + b'"}'])
+    assert (start["status"], body["code"]) == (503, "overloaded")
+    assert (await exchange(app, headers=chunked, chunks=[b'{"title":"small"}']))[0]["status"] == 201
+    unfinished.cancel()
+    await asyncio.gather(unfinished, return_exceptions=True)
+    assert (await exchange(app, headers=chunked, chunks=[b'{"title":"' + b"x" * 6_000 + b'"}']))[0]["status"] == 201
+    assert app.body_bytes == 0
 
 
 async def test_a_body_that_does_not_arrive_in_time_is_408(make_app: Callable[..., Http]) -> None:

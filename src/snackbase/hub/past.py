@@ -24,12 +24,15 @@ from snackbase.realtime.position import Positions
 from snackbase.realtime.protocol import EVERY_COLLECTION, ProtocolError, SnapshotOptions, SubscribeRequest
 from snackbase.realtime.resume import Replay
 from snackbase.realtime.session import State, Subscription
+from snackbase.storage.turns import Turns
 
 MOST_RECORDS = 10_000
 MOST_BYTES = 8 << 20
 PAGE, MOST_PAGE = 100, 1000
 READING = 4
-"""Snapshots read and encoded at once; more wait their turn, so a storm of them is bounded."""
+"""Snapshots read and encoded at once; more wait, and accounts take turns, so a storm of them is bounded."""
+MOST_WAITING = 1_000_000
+"""Each connection has one that waits at most."""
 
 
 class Snapshot(Protocol):
@@ -80,7 +83,7 @@ class Past:
         self._read = read
         self._spawn = spawn
         self._now_us = now_us
-        self._reading = asyncio.Semaphore(READING)
+        self._reading = Turns(at_once=READING, waiting=MOST_WAITING, waiting_each=MOST_WAITING)
 
     def acknowledge(
         self, connection: Connection, subscription: Subscription, position: str, action: str | None
@@ -171,7 +174,7 @@ class Past:
         if request.collection == EVERY_COLLECTION:
             raise ProtocolError("invalid_message", "`*` has no snapshot.", collection=EVERY_COLLECTION)
         self._rights.judge(connection, request)
-        async with self._reading:
+        async with self._reading.turn(connection.feed.account_id):
             found, pages = await self._consistent(connection, request, options.sort or "", size)
         if connection.state is not State.LIVE:
             return

@@ -2,7 +2,7 @@
 
 Owns who may manage whom. Promises: every change of somebody's rights or state commits together with its control row in
 the account of the user concerned, so that live connections follow within a second on every node; there is always a
-superadmin left, because nobody disables themselves.
+superadmin left, because nobody disables themselves, and keys leave superadmins alone.
 """
 
 import time
@@ -26,6 +26,7 @@ from snackbase.services.authority import (
     require_admin,
     require_named,
     require_superadmin,
+    require_user,
 )
 from snackbase.services.founding import SlugTaken, found_account
 from snackbase.services.identity import (
@@ -203,6 +204,7 @@ class Members:
         require_admin(principal)
         require_named(principal, account, "Name the account that the user shall belong to.")
         target = await managed_account(self._store, principal, account)
+        _check_superadmins(principal, target.id)
         email = checked_email(email)
         if password is not None:
             check_password(password, email=email)
@@ -237,6 +239,7 @@ class Members:
                 changes their own role.
         """
         before = await self.user(principal, user_id)
+        _check_superadmins(principal, before.account_id)
         new_role_id, new_role = await chosen_role(self._store, role, role_id) or (before.role_id, before.role)
         after = msgspec.structs.replace(
             before,
@@ -266,6 +269,7 @@ class Members:
     async def set_password(self, principal: Principal, user_id: str, new_password: str) -> None:
         """Set somebody's password and end all their logins. Raises Forbidden, NotFound, ValidationFailed."""
         user = await self.user(principal, user_id)
+        _check_superadmins(principal, user.account_id)
         check_password(new_password, email=user.email, field="new_password")
         hashed = await self._hasher.hash(new_password)
         await self._write(
@@ -308,6 +312,16 @@ class Members:
 
     def _at(self) -> str:
         return rfc3339(int(self._now() * 1e6))
+
+
+def _check_superadmins(principal: Principal, account_id: str) -> None:
+    """Superadmins are managed by superadmins who are logged in. Raises Forbidden (key_restricted).
+
+    A key is nobody who could be kept from disabling themselves, so it could disable every one of them; and a stolen one
+    could make a superadmin and outlive its revocation.
+    """
+    if account_id == SYSTEM_ACCOUNT_ID:
+        require_user(principal)
 
 
 async def chosen_role(store: Store, name: str | None, role_id: int | None) -> tuple[int, str] | None:

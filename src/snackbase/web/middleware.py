@@ -51,6 +51,10 @@ LARGE_BYTES = 256 << 10
 """An answer that is sent in pieces, as the client takes them, and counted until it is gone."""
 MOST_LARGE_BYTES = 128 << 20
 """Of large answers under way in this process; slow readers would fill its memory otherwise."""
+MOST_BODY_BYTES = 128 << 20
+"""Of request bodies that are being read or worked on; above, only bodies up to `SMALL_BODY_BYTES` are taken, so that
+strangers who never finish theirs fill neither the memory nor the way in."""
+SMALL_BODY_BYTES = 64 << 10
 SENDING_SECONDS = 30.0
 """For one piece of a large answer."""
 MOST_ERROR_CODES = 200
@@ -82,7 +86,7 @@ class Http:
         self._counters = counters
         self._max_body_bytes = settings.max_body_bytes
         self._timeout_s = settings.request_timeout_seconds
-        self.large_bytes = 0
+        self.large_bytes = self.body_bytes = 0
         # The prefix tells processes apart; drawing every id anew would cost a system call each.
         prefix, numbers = secrets.token_hex(6), count(1)
         self.new_request_id: Callable[[], str] = lambda: f"{prefix}{next(numbers):012x}"
@@ -130,6 +134,7 @@ class _Exchange:
             await self._fail(error)
         finally:
             self._http.large_bytes -= self._large
+            self._http.body_bytes -= self._received
             self._account()
 
     async def _answered_preflight(self) -> bool:
@@ -164,11 +169,18 @@ class _Exchange:
         except TimeoutError:
             raise RequestTimeout(f"The body did not arrive within {self._http._timeout_s:g} seconds.") from None
         if message["type"] == "http.request":
-            self._received += len(message.get("body", b""))
+            self._take_in(len(message.get("body", b"")))
             self._body_complete = not message.get("more_body", False)
-            if self._received > self._http._max_body_bytes:
-                raise self._too_large()
         return message
+
+    def _take_in(self, size: int) -> None:
+        """Count a piece of the body. Raises TooLarge, Unavailable."""
+        self._received += size
+        self._http.body_bytes += size
+        if self._received > self._http._max_body_bytes:
+            raise self._too_large()
+        if self._http.body_bytes > MOST_BODY_BYTES and self._received > SMALL_BODY_BYTES:
+            raise Unavailable("Too many large requests are under way.", code="overloaded", retry_after_s=1)
 
     async def _write(self, message: Message) -> None:
         """`send` that completes the response's head, and sends a large body no faster than it is taken."""
