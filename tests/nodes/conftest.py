@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.support import House, Member, printed_secrets
 from tests.support.nodes import Nodes
+from tests.support.stores import url_of
 
 MakeNodes = Callable[..., Awaitable[Nodes]]
 
@@ -21,7 +22,7 @@ async def make_nodes(tmp_path: Path) -> AsyncIterator[MakeNodes]:
     async with AsyncExitStack() as opened:
 
         async def make(count: int = 2, *, database_url: str = "", **more: object) -> Nodes:
-            url = database_url or f"sqlite:///{tmp_path}/shared/snackbase.db"
+            url = database_url or url_of(tmp_path / "shared" / "snackbase.db")
             nodes = Nodes(tmp_path / f"nodes-{len(made)}", count, database_url=url, **more)  # type: ignore[arg-type]  # its own signature checks them
             made.append(nodes)
             return await opened.enter_async_context(nodes)
