@@ -356,6 +356,7 @@ class Machine(RuleBasedStateMachine):
         person.alive = False
         await self._quiet()
         person.alive = True
+        self.scene.allow()
         await self._login(person)
 
     async def _login(self, person: Person) -> None:

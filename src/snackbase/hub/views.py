@@ -6,6 +6,7 @@ an account under the default rule share one group, and only what really differs 
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from snackbase.catalog import Catalog, Definition, auth_of
@@ -82,10 +83,9 @@ def _view(
     fields = _fields(definition, request, readable, every=every)
     rule = None if principal.superadmin else definition.rule("list")
     wanted = _filter(definition, request, readable, every=every)
-    asked = [one for one in (rule, wanted) if one is not None]
-    parts = [part for part in conjuncts(conjunction(asked)) if part.text != _SAME_ACCOUNT.text]
-    subscription.claims |= {claim for part in parts for claim in part.claims}
-    whole = bound(conjunction(parts), auth)
+    both = _together(rule, wanted)
+    subscription.claims |= both.claims
+    whole = bound(both, auth)
     # Under `*` one collection that hides a field the filter names must not keep the others from being followed.
     hidden = wanted is not None and readable is not None and not wanted.fields <= readable
     known = False if hidden else constant(whole, auth)
@@ -99,6 +99,13 @@ def _view(
         fields=fields,
         index=_NOWHERE if known is False else _index(whole),
     )
+
+
+@lru_cache(maxsize=1024)
+def _together(rule: Rule | None, wanted: Rule | None) -> Rule:
+    """What must be true, whoever asks; made once for all of them, since a changed rule has everybody judged anew."""
+    asked = conjunction(one for one in (rule, wanted) if one is not None)
+    return conjunction(part for part in conjuncts(asked) if part.text != _SAME_ACCOUNT.text)
 
 
 def _nothing(record: Mapping[str, Any]) -> bool:
