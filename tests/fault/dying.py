@@ -6,6 +6,7 @@ SIGKILL when it comes to that point for so manieth time. The file goes first, so
 
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,25 @@ from snackbase import SnackBase
 from snackbase.app import graph
 from snackbase.hub import Hub, hub
 from snackbase.hub.replays import Replays
-from snackbase.model import Change
-from snackbase.storage import sqlite
+from snackbase.model import Change, Collection
+from snackbase.storage import schemachange, sqlite, writer
 from snackbase.storage.asking import Asking
+from snackbase.storage.group import Item
 from snackbase.storage.retention import Pruner
+from snackbase.storage.upgrade import Upgrade
 from snackbase.storage.writer import Writer
 
-POINTS = ("before the commit", "after the commit", "before the announcement", "while pruning", "while replaying")
+POINTS = (
+    "before the commit",
+    "after the commit",
+    "before the announcement",
+    "while pruning",
+    "while replaying",
+    "while changing a schema",
+)
+UPGRADING = "while upgrading an old folder"
+TOO_EARLY = "told before the commit"
+"""A planted defect: the writer answers, then dies where it would have committed."""
 ARMED = Path("die")
 _passed = 0
 
@@ -42,6 +55,15 @@ class DyingWriter(Writer):
             self._log.flush(self._cursor)
             at("before the commit")
         super()._commit()
+
+    def _apply(self, items: list[Item]) -> list[Change]:
+        changes = super()._apply(items)
+        if os.environ.get("DIE_AT") == TOO_EARLY and ARMED.exists():
+            self._deliver(items)
+            # Time for the answers to reach the clients.
+            time.sleep(0.2)
+            at(TOO_EARLY)
+        return changes
 
     def _deliver(self, items: Sequence[Any], *settled: Any) -> None:
         if self._announcements:
@@ -67,11 +89,26 @@ class DyingReplays(Replays):
         at("while replaying")
 
 
+class DyingUpgrade(Upgrade):
+    def carry_out(self, *args: Any, **more: Any) -> bool:
+        created = super().carry_out(*args, **more)
+        at(UPGRADING)
+        return created
+
+
+def dying_carry_out(*args: Any, **more: Any) -> Asking[Collection | None]:
+    after = yield from schemachange.carry_out(*args, **more)
+    at("while changing a schema")
+    return after
+
+
 def _install(module: Any, name: str, kind: Callable[..., Any]) -> None:
     assert hasattr(module, name)
     setattr(module, name, kind)
 
 
+_install(sqlite, "Upgrade", DyingUpgrade)
+_install(writer, "carry_out", dying_carry_out)
 _install(sqlite, "Writer", DyingWriter)
 _install(sqlite, "Pruner", DyingPruner)
 _install(graph, "Hub", DyingHub)

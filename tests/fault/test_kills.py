@@ -5,6 +5,7 @@ is given twice (I1 to I3, I5, I6, I8). `make soak` kills 200 times.
 """
 
 import asyncio
+import contextlib
 import os
 import random
 
@@ -13,7 +14,7 @@ import pytest
 from tests.conftest import MakeServer
 from tests.e2e.support import House
 from tests.fault import dying
-from tests.fault.load import Load, check, load
+from tests.fault.load import AWAY, Load, check, load
 from tests.support.server import ROOT, ServerProcess
 
 KILLS = int(os.environ.get("SOAK_KILLS", "10"))
@@ -61,6 +62,35 @@ async def end_of(server: ServerProcess) -> int:
     return server.returncode
 
 
+async def add_fields(house: House, collection: str, server: ServerProcess) -> None:
+    """Add a field again and again, until the server is gone in the middle of it."""
+    root = await house.superadmin()
+    path = f"/collections/{collection}"
+    with contextlib.suppress(*AWAY):
+        while server.returncode is None:
+            schema = (await root.request("GET", path)).json()["schema"]
+            await root.request("PUT", path, json={"schema": [*schema, {"name": f"f{len(schema)}", "type": "text"}]})
+
+
+@pytest.mark.slow
+async def test_an_answer_before_the_commit_would_be_noticed(make_server: MakeServer) -> None:
+    """The same comparison, with a writer that tells before it commits: it must not pass."""
+    server = await make_server(
+        arguments=("serve", "tests.fault.dying:app"),
+        environment={"DIE_AT": dying.TOO_EARLY, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
+    )
+    async with House(server) as house, load(house, seed=3) as made:
+        await made.more(20)
+        (server.folder / dying.ARMED).write_text("1")
+        assert await end_of(server) == SIGKILLED
+        await server.start()
+        await made.more(20)
+    await server.stop()
+
+    with pytest.raises(AssertionError, match="acknowledged, but not there"):
+        await check(made, server.folder / "snackbase.db")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("point", dying.POINTS)
 async def test_a_kill_at_a_point_of_the_path_loses_nothing_and_repeats_nothing(
@@ -86,6 +116,8 @@ async def test_a_kill_at_a_point_of_the_path_loses_nothing_and_repeats_nothing(
             (server.folder / dying.ARMED).write_text(str(chance.randrange(1, 5)))
             if point == "while replaying":
                 await all_come(made)
+            if point == "while changing a schema":
+                await add_fields(house, made.collection, server)
             assert await end_of(server) == SIGKILLED
             assert not (server.folder / dying.ARMED).exists()
             await server.start()
