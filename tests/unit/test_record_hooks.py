@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from snackbase.errors import (
+    Conflict,
     Forbidden,
     NotFound,
     SnackBaseError,
@@ -17,6 +18,7 @@ from snackbase.model import (
     FieldType,
     OnDelete,
 )
+from snackbase.services import collections
 from snackbase.services.collections import CollectionContext
 from snackbase.services.preparation import Context
 from tests.support.world import ANN, BOB, GHOST, TITLE, VIEWS, World, rules
@@ -184,6 +186,32 @@ async def test_a_collection_hook_refuses_or_changes_a_definition(world: World) -
     await world.collections.drop(world.root(), "posts")
     await world.run_later()
     assert told == [GHOST, "posts", "-posts"]
+
+
+async def test_a_hook_after_a_change_of_a_collection_hears_what_was_asked_for(world: World) -> None:
+    told: list[tuple[str, dict[str, Any], str]] = []
+
+    @world.hooks.on_collection_after_update(collection="posts")
+    def after(collection: str, data: dict[str, Any], context: CollectionContext) -> None:
+        told.append((collection, data, context.operation))
+
+    for name in ("posts", "notes"):
+        await world.collections.create(world.root(), {"name": name})
+        await world.collections.update(world.root(), name, {"list_rule": ""})
+    await world.collections.update(world.root(), "posts", {"list_rule": ""})
+    await world.run_later()
+
+    assert told == [("posts", {"list_rule": ""}, "update")], "once: the second one changed nothing"
+
+
+async def test_a_server_has_so_many_collections_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collections, "MAX_COLLECTIONS", 2)
+    for name in ("posts", "notes"):
+        await world.collections.create(world.root(), {"name": name})
+
+    with pytest.raises(Conflict) as refused:
+        await world.collections.create(world.root(), {"name": "more"})
+    assert refused.value.code == "too_many_collections"
 
 
 async def test_a_collection_hook_that_makes_nonsense_is_a_validation_error(world: World) -> None:
