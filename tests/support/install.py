@@ -1,4 +1,4 @@
-"""Installs what the tests need besides Python: npm packages, and Debian's Chromium and nginx where that is allowed.
+"""Installs what the tests need besides Python: npm packages; Debian's Chromium, nginx and Caddy where that is allowed.
 
 `make test` runs it as `python -m tests.support.install`; the second time it finds everything there. What cannot be had
 is said here, and again by pytest at the end with the names of the tests that did not run.
@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 
 from tests.support.browser import find_browser
-from tests.support.nginx import NCHAN_NEEDS, REMEDY, UNPACKED, find_nchan, find_nginx
+from tests.support.nginx import REMEDY, UNPACKED, find_nginx
 from tests.support.node import JS, MODULES, OLDEST
+from tests.support.proxies import CADDY_REMEDY, UNPACKED_CADDY, find_caddy
 
 STAMP = MODULES / ".snackbase-setup"
 APT = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=2")
@@ -28,7 +29,7 @@ def main() -> int:
         if not install_packages():
             return 1
         install_browser()
-        install_nginx()
+        install_proxies()
     return 0
 
 
@@ -70,26 +71,32 @@ def install_browser() -> None:
         say("Debian's chromium could not be installed: the browser tests will not run.")
 
 
-def install_nginx() -> None:
-    """Unpacks Debian's nginx into build/ when there is none, and its Nchan module, a peer of the benchmark; says so
-    otherwise. No service is installed or started."""
-    if find_nginx() is not None and find_nchan() is not None:
-        return
-    if not is_debian() or os.geteuid() != 0 or shutil.which("apt-get") is None:
-        if find_nginx() is None:
-            say(f"No nginx found: the tests behind a proxy will not run; {REMEDY}.")
-        return
-    print("Unpacking Debian's nginx for the tests behind a proxy, with Nchan for the benchmark.", flush=True)
+def install_proxies() -> None:
+    """Unpacks Debian's nginx and Caddy into build/ where there is none; says so otherwise. No service is started."""
+    for name, find, folder, remedy in (
+        ("nginx", find_nginx, UNPACKED, REMEDY),
+        ("caddy", find_caddy, UNPACKED_CADDY, CADDY_REMEDY),
+    ):
+        if find() is not None:
+            continue
+        if not is_debian() or os.geteuid() != 0 or shutil.which("apt-get") is None:
+            say(f"No {name} found: the tests behind it will not run; {remedy}.")
+            continue
+        print(f"Unpacking Debian's {name} for the tests behind a proxy.", flush=True)
+        unpack(name, folder)
+        if find() is None:
+            say(f"Debian's {name} could not be unpacked: the tests behind it will not run; {remedy}.")
+
+
+def unpack(package: str, target: Path) -> None:
+    """Downloads a Debian package and unpacks it into a folder, without installing it."""
     run(*APT, "update")
     # dpkg-deb makes the last folder of a path and no more.
-    UNPACKED.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        run(*APT, "-o", "APT::Sandbox::User=root", "download", "nginx", "libnginx-mod-nchan", cwd=folder)
-        for package in Path(folder).glob("*.deb"):
-            run("dpkg-deb", "--extract", str(package), str(UNPACKED))
-    NCHAN_NEEDS.mkdir(exist_ok=True)
-    if find_nginx() is None:
-        say(f"Debian's nginx could not be unpacked: the tests behind a proxy will not run; {REMEDY}.")
+        run(*APT, "-o", "APT::Sandbox::User=root", "download", package, cwd=folder)
+        for file in Path(folder).glob("*.deb"):
+            run("dpkg-deb", "--extract", str(file), str(target))
 
 
 def run(*command: str, cwd: str | None = None) -> None:

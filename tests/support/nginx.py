@@ -103,10 +103,10 @@ def find_nchan() -> tuple[str, str] | None:
     return None
 
 
-def starts(program: str) -> bool:
+def starts(program: str, version: str = "-v") -> bool:
     """Whether it runs at all: a package that was unpacked by hand may lack a library."""
     try:
-        return subprocess.run([program, "-v"], capture_output=True).returncode == 0
+        return subprocess.run([program, version], capture_output=True).returncode == 0
     except OSError:
         return False
 

@@ -65,7 +65,9 @@ def run(
         raise ConfigError(f"SNACKBASE_PORT={settings.port}: a takeover keeps the port of the running server, {taken}")
     settings = app.configure(port=taken)
     app.announce = announce
-    again = [*([reference] if reference else []), *([] if host is None else ["--host", host])]
+    # A successor is on the same sockets, wherever these came from.
+    kept = [] if taken is None else ["--port", str(taken)]
+    again = [*([reference] if reference else []), *([] if host is None else ["--host", host]), *kept]
     process = Process(settings.data_dir, sockets, handover, lifeline, again)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(process.serve(app, settings))
