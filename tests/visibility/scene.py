@@ -149,10 +149,9 @@ class Scene:
         return person.alive and person.account not in self.closed
 
     def allow(self) -> None:
-        """Note what everybody may see as things stand."""
+        """Note what everybody may see as things stand; also who is shut out: they may be told when they return."""
         for person in self.people:
-            if self.lives(person):
-                self._allow(person)
+            self._allow(person)
 
     def _allow(self, person: Person) -> None:
         auth = person.auth(self.accounts[person.account])

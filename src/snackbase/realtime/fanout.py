@@ -97,14 +97,13 @@ class Judged:
 
     def through(self, sees: Predicate | None) -> Verdict | None:
         """The verdict for one view; None = not announced: it was and stays invisible."""
-        was = self.before is not None and (sees is None or sees(self.before))
-        now = self.after is not None and (sees is None or sees(self.after))
-        if was and now:
-            return _UPDATED
-        if now:
-            return _CREATED if self.before is None else _ENTERED
+        before, after = self.before, self.after
+        was = before is not None and (sees is None or sees(before))
+        now = after is not None and (sees is None or sees(after))
         if was:
-            return _DELETED if self.after is None else _LEFT
+            return _UPDATED if now else _DELETED if after is None else _LEFT
+        if now:
+            return _CREATED if before is None else _ENTERED
         return None
 
     def values(self, field: str, *, elements: bool) -> set[object]:
@@ -318,10 +317,14 @@ class Feed:
             self._deliver(hits, position, dirty)
 
     def _judge(self, candidates: Iterable[Group], judged: Judged, hits: dict[Group, Events]) -> None:
+        # Looked up once: of a thousand groups most see nothing, and each costs little more than its predicate.
+        collection_id, through = judged.change.collection_id, judged.through
         for group in candidates:
-            view = group.views.get(judged.change.collection_id)
-            verdict = judged.through(view.sees) if view is not None else None
-            if view is not None and verdict is not None:
+            view = group.views.get(collection_id)
+            if view is None:
+                continue
+            verdict = through(view.sees)
+            if verdict is not None:
                 hits.setdefault(group, []).append((judged, verdict, view))
 
     def _deliver(self, hits: dict[Group, Events], position: str, dirty: list[Any]) -> None:
