@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import msgspec
-from starlette.routing import BaseRoute, Router
+from starlette.routing import BaseRoute, Router, WebSocketRoute
 
 from snackbase.app.database import make_store
 from snackbase.auth import Claims, PasswordHasher, Tokens, load_secret
@@ -167,6 +167,8 @@ def build(
     ops = OpsRoutes(settings=settings, origins=origins, metrics=metrics, fault=fault, draining=stopping)
     # The router tries one after the other: the busiest come first.
     routes = [*_rest(core, records, hooks, counters, origins, later), *realtime, *ops.routes()]
+    # One glance tells that a request is no WebSocket; a WebSocket that came last would be compared with every path.
+    routes.sort(key=lambda route: not isinstance(route, WebSocketRoute))
     guest = Guard(core.authenticator, counters).authenticate_or_guest
     routes += DocumentRoutes(core.catalog, guest, lambda: routes).routes()
     if own is not None:

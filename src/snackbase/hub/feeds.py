@@ -8,6 +8,7 @@ so the heads of all live accounts are polled as well (invariants I6, I7). A tran
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import inf
 from time import monotonic
 
 import structlog
@@ -47,6 +48,7 @@ class LiveFeed(Feed):
         early: rows that came before their turn, by number. holding: the timer that ends the wait, and for which number.
         users: how many openings hold it.
         doubtful: the log may have lost what was routed; nothing more is before that is known.
+        quiet_since: monotonic seconds; whatever changed somebody's rights since is still to be routed. inf = not live.
     """
 
     __slots__ = (
@@ -58,6 +60,7 @@ class LiveFeed(Feed):
         "holding",
         "judged",
         "partial",
+        "quiet_since",
         "ready",
         "repairing",
         "users",
@@ -74,6 +77,7 @@ class LiveFeed(Feed):
         self.users = 0
         self.ready: asyncio.Future[None] | None = None
         self.repairing = self.doubtful = False
+        self.quiet_since = inf
 
     @property
     def next_seq(self) -> int:
@@ -168,6 +172,7 @@ class Feeds:
             ready.exception()
             return
         live.ready = None
+        live.quiet_since = monotonic()
         ready.set_result(None)
         if live.announced > live.at.seq:
             self._repair(live)
@@ -269,6 +274,7 @@ class Feeds:
                     live.partial.clear()
                     live.early.clear()
                     live.at = await self._store.head(live.account_id)
+                    live.quiet_since = monotonic()
                     self._lost(live, "expired")
                 for row in rows:
                     if row.seq == live.next_seq:
@@ -288,7 +294,7 @@ class Feeds:
     def doubt(self) -> None:
         """The database may have lost what it had committed: nothing is routed before each feed's place is found."""
         for live in self._live.values():
-            live.doubtful = True
+            live.doubtful, live.quiet_since = True, inf
             if live.ready is None:
                 self._repair(live)
 
@@ -297,7 +303,7 @@ class Feeds:
         at = live.at
         window = await self._store.window(live.account_id, at.seq)
         places = {window.floor, window.head, Head(at.seq, window.ts_us or 0)}
-        live.doubtful = False
+        live.doubtful, live.quiet_since = False, monotonic()
         if at.seq and (at not in places or at.seq > window.head.seq):
             live.partial.clear()
             live.early.clear()

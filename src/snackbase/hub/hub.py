@@ -246,7 +246,7 @@ class Hub:
             self._release(connection)
             return
         connection.authenticated(principal, claims.expires_at)
-        await self.rights.recheck(connection)
+        await self.rights.recheck(connection, authenticated.at)
 
     async def _take_token(self, connection: Connection, token: str) -> None:
         """Serve an `auth` message. Raises SnackBaseError."""

@@ -10,12 +10,14 @@ from snackbase.realtime.link import Wire
 
 
 class Authenticated(Protocol):
-    """Who a token is for (services.authenticate)."""
+    """Who a token is for (services.authenticate). `at`: monotonic seconds before that was read."""
 
     @property
     def principal(self) -> Principal: ...
     @property
     def claims(self) -> Claims: ...
+    @property
+    def at(self) -> float: ...
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ how the connection ends. While a connection holds such a subscription, nothing m
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 
 import msgspec
 import structlog
@@ -203,6 +204,7 @@ class Rights:
     def control(self, live: LiveFeed, change: Change) -> None:
         """Apply a control row of an account's log to everybody connected here."""
         live.controls += 1
+        live.quiet_since = monotonic()
         what, subject = change.data.get("what"), change.record_id
         concerned = [connection for connection in live.connections if isinstance(connection, Connection)]
         for connection in concerned:
@@ -240,12 +242,16 @@ class Rights:
             # Whatever keeps the current rights from being known must not leave the old ones in force.
             self._end(connection, CLOSINGS.get(error.code, TOKEN_REVOKED))
 
-    async def recheck(self, connection: Connection) -> None:
-        """Ask for the principal anew: what changed before the feed was followed was told to nobody here.
+    async def recheck(self, connection: Connection, read_at: float) -> None:
+        """Ask for the principal anew if it may have changed before the feed was followed: that was told to nobody here.
+
+        Not when the feed was followed before the principal was read, and has told of nobody's rights since.
 
         Raises:
             SnackBaseError: it is gone, or cannot be known.
         """
+        if connection.home is None and connection.feed.quiet_since < read_at:
+            return
         connection.renewals += 1
         await self._renewed(connection)
 

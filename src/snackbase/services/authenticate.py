@@ -5,6 +5,7 @@ ends a connection with (errors.CLOSINGS). Step 1 of the path.
 """
 
 from collections.abc import Callable
+from time import monotonic
 
 import msgspec
 
@@ -17,8 +18,11 @@ from snackbase.storage.system import Presence, find_account, find_presence
 
 
 class Authenticated(msgspec.Struct, frozen=True, kw_only=True):
+    """at: monotonic seconds before the rows were read: what changed later may not be in `principal`."""
+
     principal: Principal
     claims: Claims
+    at: float
 
 
 class Authenticator:
@@ -51,14 +55,15 @@ class Authenticator:
             Unauthorized: token_missing, token_invalid, token_expired, token_revoked, user_disabled, account_disabled.
             Forbidden: another account than one's own. NotFound: account_not_found, told to superadmins only.
         """
+        at = monotonic()
         if token is not None and token.startswith(KEY_PREFIX):
-            return await self._key(token, account)
+            return await self._key(token, account, at)
         claims = self._tokens.verify_access(token)
         presence = await present(self._store, claims.user_id, claims.session_id, claims.account_id)
         acted_in = presence.account
         if account:
             acted_in = await self._acted_in(presence.account, account)
-        return Authenticated(principal=_principal(presence.user, acted_in.id, claims.session_id), claims=claims)
+        return Authenticated(principal=_principal(presence.user, acted_in.id, claims.session_id), claims=claims, at=at)
 
     async def reload(self, claims: Claims, *, account_id: str) -> Principal:
         """The current rights of a principal that `principal` has given out.
@@ -95,7 +100,7 @@ class Authenticator:
             raise NotFound("There is no such account.", code="account_not_found")
         return Principal(kind="guest", account_id=found.id)
 
-    async def _key(self, token: str, account: str | None) -> Authenticated:
+    async def _key(self, token: str, account: str | None, at: float) -> Authenticated:
         key_id, secret_hash = read_key(token)
         found = await find_key_presence(self._store, key_id)
         check_key(secret_hash, found.secret_hash if found is not None else None)
@@ -111,7 +116,7 @@ class Authenticator:
         self._tokens.check_expiry(claims)
         acted_in = await self._acted_in(found.account, account) if account else found.account
         self._on_key(key.id)
-        return Authenticated(principal=_key_principal(key, acted_in.id), claims=claims)
+        return Authenticated(principal=_key_principal(key, acted_in.id), claims=claims, at=at)
 
     async def _acted_in(self, own: Account, reference: str) -> Account:
         if reference.lower() in (own.id, own.slug, own.account_code.lower()):

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -88,10 +89,11 @@ class RecordingLink:
 
 
 class Person(msgspec.Struct, kw_only=True):
-    """Who a token stands for in these tests."""
+    """Who a token stands for in these tests; checked when this was made."""
 
     principal: Principal
     claims: Claims
+    at: float = msgspec.field(default_factory=monotonic)
 
 
 def person(name: str, account_id: str, *, role: str = "user", **more: Any) -> Person:
