@@ -22,8 +22,8 @@ from snackbase.errors import BadRequest, HeadTooLarge, RateLimited, RequestTimeo
 from snackbase.gateway import handshake
 from snackbase.gateway.channel import Channel
 from snackbase.gateway.frames import FrameParser
-from snackbase.gateway.link import EXTENSION, Receiver, SseLink, WebSocketLink
 from snackbase.gateway.joined import JoinedHead
+from snackbase.gateway.link import EXTENSION, Receiver, SseLink, WebSocketLink
 from snackbase.gateway.sockets import connection_limit, limit_unacknowledged
 from snackbase.gateway.wire import SSE, SSE_BARE, SseWire
 from snackbase.hub.turns import Turns
@@ -178,7 +178,7 @@ class HttpProtocol(HttpToolsProtocol):
         return None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._running, cycle.transport = cycle, JoinedHead(self.transport)
+        self._running, cycle.transport = cycle, JoinedHead(self.transport)  # type: ignore[assignment]  # all it uses
         super()._start_asgi_task(cycle, app)
 
     def leave(self) -> None:
@@ -312,7 +312,7 @@ class _StreamHandover:
         if cycle is None or cycle.disconnected:
             link.connection_lost(None)
             return link
-        cycle.transport.flush()
+        cycle.transport.flush()  # type: ignore[attr-defined]  # a JoinedHead
         protocol._unset_keepalive_if_required()
         protocol._stop_head_timer()
         protocol.flow.resume_reading()

@@ -168,13 +168,13 @@ async def test_who_was_disabled_before_the_feed_was_followed_does_not_come_in(ho
 
 async def test_rights_are_asked_for_once_when_the_feed_was_followed_before(home: House, account: str) -> None:
     """What changes them from then on comes as a change of the feed; only what changed in between is asked for again."""
-    await home.client(person("bob", account))
+    bob = await home.client(person("bob", account))
     home.reloaded.shut()
 
     await home.client(person("ann", account))
     checked = person("ann", account)
     await home.write(account, controls=(Control(what="user_rights", subject="somebody else"),))
-    while home.hub.feeds.all()[0].at.seq == 0:
+    while bob.connection.feed.at.seq == 0:  # noqa: ASYNC110 - nobody is told of it
         await asyncio.sleep(0)
     opening = asyncio.create_task(home.client(checked))
     await home.reloaded.met.wait()
