@@ -90,7 +90,7 @@ async def test_only_accounts_with_somebody_here_are_heard(nats: NatsServer, monk
         await soon(lambda: two.bus.watched == 1, "given up")
         await asyncio.sleep(0)
         assert two.bus._client is not None
-        await two.bus._client.flush()
+        await nats_._settled(two.bus._client)
         one.bus.publish([change(1), change(1, "b")], 1)
         await two.hears(1)
         assert [heard.account_id for heard in two.ear.changes] == ["b"]

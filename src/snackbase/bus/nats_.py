@@ -256,7 +256,7 @@ class NatsBus:
         """Keep the subscriptions as the watched accounts are; tell what is followed from now on."""
         received = partial(self._received, listener)
         followed = {VERSIONS: await client.subscribe(f"{self._prefix}.{VERSIONS}", cb=received)}
-        await client.flush(timeout=int(CONNECT_S))
+        await _settled(client)
         self._up = True
         log.info("bus_up", servers=self._where)
         fresh = list(self._watched)
@@ -272,7 +272,7 @@ class NatsBus:
                 if number % 100 == 99:
                     await asyncio.sleep(0)
             if fresh:
-                await client.flush(timeout=int(CONNECT_S))
+                await _settled(client)
                 await listener.reconnected(fresh)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LINGER_S / 4):
@@ -317,6 +317,15 @@ def _host(url: str) -> str:
     """What of a URL may be shown."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+
+
+async def _settled(client: Client) -> None:
+    """Return when the broker has taken everything that was asked of it.
+
+    Twice, since nats-py sends a PING before what still waits to be written: only the second one's answer is of use.
+    """
+    for _ in range(2):
+        await client.flush(timeout=int(CONNECT_S))
 
 
 async def _close(client: Client) -> None:
