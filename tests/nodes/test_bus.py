@@ -23,9 +23,9 @@ async def until_up(*houses: House) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_what_one_node_commits_is_heard_at_the_other_without_reading_the_log(
-    make_nodes: MakeNodes, transport: str
+    make_nodes: MakeNodes, postgres_url: str, transport: str
 ) -> None:
-    nodes = await make_nodes(2)
+    nodes = await make_nodes(2, database_url=postgres_url)
     async with AsyncExitStack() as opened:
         here, there = await houses(nodes, opened)
         member, posts = await here.founder(), await here.collection("title")
@@ -47,8 +47,8 @@ async def test_what_one_node_commits_is_heard_at_the_other_without_reading_the_l
         assert await metric(there, "log_rows_read_total") == read
 
 
-async def test_a_client_moves_between_nodes_with_its_position(make_nodes: MakeNodes) -> None:
-    nodes = await make_nodes(2)
+async def test_a_client_moves_between_nodes_with_its_position(make_nodes: MakeNodes, postgres_url: str) -> None:
+    nodes = await make_nodes(2, database_url=postgres_url)
     async with AsyncExitStack() as opened:
         here, there = await houses(nodes, opened)
         member, posts = await here.founder(), await here.collection("title")
@@ -68,8 +68,8 @@ async def test_a_client_moves_between_nodes_with_its_position(make_nodes: MakeNo
         assert seen(told[:-1]) == [("create", None, "two"), ("create", None, "three")]
 
 
-async def test_rights_and_rules_changed_at_one_node_hold_at_the_other(make_nodes: MakeNodes) -> None:
-    nodes = await make_nodes(2)
+async def test_rights_and_rules_changed_at_one_node_hold_at_the_other(make_nodes: MakeNodes, postgres_url: str) -> None:
+    nodes = await make_nodes(2, database_url=postgres_url)
     async with AsyncExitStack() as opened:
         here, there = await houses(nodes, opened)
         admin, posts = await here.founder(), await here.collection("title")
@@ -92,8 +92,8 @@ async def test_rights_and_rules_changed_at_one_node_hold_at_the_other(make_nodes
         assert (await socket.ended())[1] == "user_disabled"
 
 
-async def test_without_a_broker_every_event_still_comes_in_order(make_nodes: MakeNodes) -> None:
-    nodes = await make_nodes(2)
+async def test_without_a_broker_every_event_still_comes_in_order(make_nodes: MakeNodes, postgres_url: str) -> None:
+    nodes = await make_nodes(2, database_url=postgres_url)
     async with AsyncExitStack() as opened:
         here, there = await houses(nodes, opened)
         member, posts = await here.founder(), await here.collection("title")
@@ -113,8 +113,10 @@ async def test_without_a_broker_every_event_still_comes_in_order(make_nodes: Mak
         assert (await following.next())["data"]["title"] == "again"
 
 
-async def test_a_line_to_the_broker_that_swallows_everything_costs_time_and_no_event(make_nodes: MakeNodes) -> None:
-    nodes = await make_nodes(2)
+async def test_a_line_to_the_broker_that_swallows_everything_costs_time_and_no_event(
+    make_nodes: MakeNodes, postgres_url: str
+) -> None:
+    nodes = await make_nodes(2, database_url=postgres_url)
     async with AsyncExitStack() as opened:
         here, there = await houses(nodes, opened)
         member, posts = await here.founder(), await here.collection("title")
@@ -128,8 +130,8 @@ async def test_a_line_to_the_broker_that_swallows_everything_costs_time_and_no_e
         await until_up(there)
 
 
-async def test_hints_that_are_lost_doubled_and_late_leave_no_mark(make_nodes: MakeNodes) -> None:
-    nodes = await make_nodes(3, hostile=0.2)
+async def test_hints_that_are_lost_doubled_and_late_leave_no_mark(make_nodes: MakeNodes, postgres_url: str) -> None:
+    nodes = await make_nodes(3, database_url=postgres_url, hostile=0.2)
     async with AsyncExitStack() as opened:
         all_houses = await houses(nodes, opened)
         member, posts = await all_houses[0].founder(), await all_houses[0].collection("title")

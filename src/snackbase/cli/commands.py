@@ -56,10 +56,11 @@ def main() -> None:
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
 @click.option("--takeover", is_flag=True, help="Take the place of the server that runs on the data folder, if any.")
 @click.option("--dev", is_flag=True, help="Start anew when your code or .env changes, and tell what is wrong.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes; on PostgreSQL.")
 @click.option("--supervised", type=int, hidden=True)
-def serve(
-    app: str | None, host: str | None, port: int | None, takeover: bool, dev: bool, supervised: int | None
-) -> None:
+@click.option("--worker", type=int, hidden=True)
+@click.option("--announcing", is_flag=True, hidden=True)
+def serve(app: str | None, **how: Any) -> None:
     """Start the server. APP names an application of your own: main:app.
 
     With --takeover the new process takes the listening sockets over and starts; once it accepts connections, the old
@@ -67,12 +68,14 @@ def serve(
 
     With --dev the server does that by itself whenever a Python file below the current folder or .env changes. Refusals
     and faults are answered with their reason, and pages of this machine may call. Not for production.
+
+    With --workers several processes serve one port, each a node of its own; SIGHUP replaces them one by one.
     """
-    if dev and supervised is None:
-        named = [("--host", host), ("--port", port)]
+    if how["dev"] and how["supervised"] is None:
+        named = [("--host", how["host"]), ("--port", how["port"])]
         given = [word for option, value in named if value is not None for word in (option, str(value))]
         sys.exit(Supervisor([*([app] if app else []), *given, "--dev"]).run())
-    sys.exit(server.run(app, host=host, port=port, takeover=takeover, dev=dev, supervised=supervised))
+    sys.exit(server.run(app, **how))
 
 
 @main.command("create-superadmin")

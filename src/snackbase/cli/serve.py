@@ -19,6 +19,7 @@ import uvloop
 from snackbase import log
 from snackbase.app import SnackBase, Started
 from snackbase.cli.dev import Lifeline, ignore_interrupts
+from snackbase.cli.supervisor import Supervisor, check_workers, work, worker_command
 from snackbase.config import ConfigError, Settings
 from snackbase.gateway.sockets import listen
 from snackbase.gateway.systemd import NOTIFY, inherited, notify
@@ -36,11 +37,16 @@ def run(
     takeover: bool = False,
     dev: bool = False,
     supervised: int | None = None,
+    workers: int = 1,
+    worker: int | None = None,
+    announcing: bool = False,
 ) -> int:
     """Serve until a signal comes, or another process takes over. Returns the exit code.
 
     Args:
         dev: tell everybody what is wrong. supervised: the file descriptor that leads to the supervisor of `--dev`.
+        workers: processes that serve. worker: this is one, and the file descriptor leads to what accepts for it;
+            `announcing`: it tells where the server is.
 
     Raises:
         ConfigError: a setting cannot be used, or `reference` names no application.
@@ -51,6 +57,13 @@ def run(
     app.dev = dev
     settings = app.configure(host=host, port=port)
     log.set_up(level=settings.log_level, format=_log_format(settings, dev))
+    if worker is not None:
+        app.announce = announce
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work(app, settings, worker, told=not announcing))
+        return 0
+    if workers > 1:
+        check_workers(settings)
     try:
         handover = take_over(settings.data_dir) if takeover else None
         sockets = handover.sockets if handover else inherited(os.environ) or listen(settings)
@@ -64,6 +77,10 @@ def run(
     if handover is not None and settings.port not in (0, taken):
         raise ConfigError(f"SNACKBASE_PORT={settings.port}: a takeover keeps the port of the running server, {taken}")
     settings = app.configure(port=taken)
+    if workers > 1:
+        command = worker_command(reference, host=host, port=taken)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(Supervisor(settings, command, workers, sockets, handover).run())
     app.announce = announce
     # A successor is on the same sockets, wherever these came from.
     kept = [] if taken is None else ["--port", str(taken)]

@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from snackbase.config import Settings
+from snackbase.gateway.handing import Taker
 from snackbase.gateway.sockets import BACKLOG
 from snackbase.gateway.uvicorn_ import KEEP_ALIVE_S, Asgi, HttpProtocol, State, protocols
 
@@ -26,6 +27,10 @@ IDLE_GRACE_S = 0.5
 answer; closed at once, a request already on its way would fail."""
 
 
+LAST_S = 1.0
+"""How long connections that another process accepted may take to arrive."""
+
+
 class Server(uvicorn.Server):
     """uvicorn's server that leaves in order: not ready, not listening, realtime drained, requests answered.
 
@@ -33,6 +38,7 @@ class Server(uvicorn.Server):
         leave: called first when the server stops: it is not ready any more. It then still listens for `delay_s`.
         drain: called after it stopped listening; ends the realtime connections in batches.
         listening: called once it accepts connections.
+        taker: brings the connections, where another process accepts them; then there is nothing to listen at.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class Server(uvicorn.Server):
         drain: Callable[[], Awaitable[None]] | None = None,
         listening: Callable[[], None] | None = None,
         delay_s: float = 0.0,
+        taker: Taker | None = None,
     ) -> None:
         super().__init__(config)
         self.server_state: State = State()
@@ -50,6 +57,7 @@ class Server(uvicorn.Server):
         self._drain = drain
         self._listening = listening
         self._delay_s = delay_s
+        self._taker = taker
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """The second signal of either kind ends at once, without waiting for connections."""
@@ -63,15 +71,26 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup(sockets if self._taker is None else [])
+        if self._taker is not None:
+            self._taker.start(self._protocol, count=lambda: len(self.server_state.connections), leave=self.replaced)
         if self._listening is not None:
             self._listening()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """What uvicorn makes for each connection it accepts itself."""
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn itself
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         began = monotonic()
         if self._leave is not None:
             self._leave()
         await self._pass(lambda: False, self._delay_s)
+        if self._taker is not None:
+            await self._taker.stop(LAST_S)
         self.server_state.leaving = True
         for connection in self.server_state.connections:
             if isinstance(connection, HttpProtocol):
@@ -114,6 +133,7 @@ def build_server(
     leave: Callable[[], None] | None = None,
     drain: Callable[[], Awaitable[None]] | None = None,
     listening: Callable[[], None] | None = None,
+    taker: Taker | None = None,
 ) -> Server:
     """A server for `server.run(sockets=listen(settings))`: uvloop, httptools, our classes; logs through `logging`."""
     http, ws = protocols(settings)
@@ -135,4 +155,4 @@ def build_server(
         timeout_graceful_shutdown=ceil(settings.shutdown_seconds),
     )
     delay_s = settings.shutdown_delay_seconds
-    return Server(config, leave=leave, drain=drain, listening=listening, delay_s=delay_s)
+    return Server(config, leave=leave, drain=drain, listening=listening, delay_s=delay_s, taker=taker)
