@@ -138,13 +138,19 @@ export class LiveQuery extends Emitter {
 
   #put(operation, record) {
     const before = this.#shown.get(record.id);
-    if (before !== undefined) this.#order.splice(placeOf(this.#order, before, this.#compare), 1);
+    if (before !== undefined) this.#order.splice(this.#whereIs(before), 1);
     if (operation === "delete") {
       this.#shown.delete(record.id);
       return;
     }
     this.#shown.set(record.id, record);
     this.#order.splice(placeOf(this.#order, record, this.#compare), 0, record);
+  }
+
+  /** Values without an order (objects in a sorted JSON field) may stand elsewhere than a search expects. */
+  #whereIs(record) {
+    const at = placeOf(this.#order, record, this.#compare);
+    return this.#order[at] === record ? at : this.#order.indexOf(record);
   }
 
   #caughtUp() {

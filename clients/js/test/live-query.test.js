@@ -195,3 +195,14 @@ test("what a listener throws is the app's own uncaught error, and harms neither 
   assert.equal(thrown.mock.callCount(), 2);
   assert.throws(thrown.mock.calls[0].arguments[0], { message: "the app's own" });
 });
+
+test("values that have no order never make a change remove another record", () => {
+  const { begin, drop, live } = scene({ sort: "v,id" });
+  const list = [row("a", 5), row("b", { x: 1 }), row("c", 3), row("d", { x: 0 }), row("e", 1), row("f", [2])];
+  begin(list, "p0");
+  for (const [at, { id }] of list.entries()) {
+    drop(id, `p${at + 1}`);
+    const left = list.slice(at + 1).map((one) => one.id);
+    assert.deepEqual(live.records.map((one) => one.id).sort(), left);
+  }
+});
