@@ -29,7 +29,7 @@ test: venv-dev client-tools ## Run every test (JOBS=0 for one process, ARGS="-k 
 POSTGRES_TESTS = tests/e2e/test_records_api.py tests/e2e/test_realtime_events.py tests/e2e/test_resume.py \
 	tests/e2e/test_realtime_rights.py tests/e2e/test_idempotency.py tests/e2e/test_membership_api.py \
 	tests/e2e/test_collections_api.py tests/e2e/test_isolation.py tests/e2e/test_accounts_api.py \
-	tests/nodes/test_bus.py tests/unit/test_groups.py tests/unit/test_members.py tests/unit/test_record_batches.py
+	tests/unit/test_groups.py tests/unit/test_members.py tests/unit/test_record_batches.py
 
 test-postgres: venv-dev client-tools ## Run servers and services over PostgreSQL
 	@TEST_DATABASE=postgres $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(POSTGRES_TESTS) $(ARGS)
