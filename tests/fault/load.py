@@ -20,6 +20,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from snackbase.model import Change, Op
+from snackbase.storage.base import Store
 from snackbase.storage.sqlite import SQLiteStore
 from tests.e2e.support import API, STREAM, House, Member, place
 from tests.storage.support import whole_log
@@ -195,7 +196,7 @@ class Load:
 
     async def leave(self, follower: Follower) -> None:
         """Have a follower go away until it is told to `come`."""
-        await _end([self._following.pop(follower)])
+        await end([self._following.pop(follower)])
 
     async def all_leave(self) -> None:
         for follower in tuple(self._following):
@@ -232,16 +233,16 @@ async def load(
     writing = [asyncio.create_task(writer.run()) for writer in made.writers]
     try:
         yield made
-        await _end(writing)
-        head = await _head(made)
+        await end(writing)
+        head = await head_of(made)
         for follower in made.followers:
             await follower.reach(head)
     finally:
-        await _end(writing)
+        await end(writing)
         await made.all_leave()
 
 
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
+async def end(tasks: list[asyncio.Task[None]]) -> None:
     """Stop tasks; a writer that met a wrong answer raises here."""
     for task in tasks:
         task.cancel()
@@ -250,7 +251,7 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
             raise result
 
 
-async def _head(made: Load) -> int:
+async def head_of(made: Load) -> int:
     """The number of a last change, written for its number."""
     answer = await made.member.request("POST", f"/records/{made.collection}", json={"n": "the last one"})
     return place(answer.headers["x-snackbase-position"])
@@ -261,14 +262,19 @@ async def check(made: Load, database: Path) -> list[Change]:
     store = SQLiteStore(database)
     await store.open()
     try:
-        _, collections = await store.collections()
-        (table,) = (one for one in collections if one.name == made.collection)
-        log = await whole_log(store, made.member.account_id)
-        floor = (await store.window(made.member.account_id, 0)).floor.seq
-        head = await store.head(made.member.account_id)
         assert await store.fetch("PRAGMA integrity_check") == [("ok",)]
+        return await compare(made, store)
     finally:
         await store.close()
+
+
+async def compare(made: Load, store: Store) -> list[Change]:
+    """The same on an open store."""
+    _, collections = await store.collections()
+    (table,) = (one for one in collections if one.name == made.collection)
+    log = await whole_log(store, made.member.account_id)
+    floor = (await store.window(made.member.account_id, 0)).floor.seq
+    head = await store.head(made.member.account_id)
     assert [change.seq for change in log] == list(range(floor + 1, head.seq + 1))
     rows = [change for change in log if change.collection_id == table.id]
     wanted: list[Told] = [(one.op.value, one.record_id, None if one.op is Op.DELETE else one.data["n"]) for one in rows]
