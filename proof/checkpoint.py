@@ -13,6 +13,7 @@ from proof.people import Login
 from proof.world import COLLECTIONS
 
 PATIENCE_S = 40.0
+LOOK_AGAIN_S = 0.5
 Question = tuple[str, str, str, str]
 """User, collection, filter, fields."""
 Answer = tuple[int, Mapping[str, bytes]]
@@ -80,8 +81,8 @@ async def compare(
     began = time.monotonic()
     last = ""
     while True:
-        at = await heads()
-        last = await _until_there(holders, at, began + patience_s) or last
+        at, late = await _until_there(holders, heads, began + patience_s)
+        last = late or last
         truths: dict[Question, Answer] = {}
         every = [one for holder in holders for one in await holder.held()]
         for one in every:
@@ -113,19 +114,27 @@ def _sure(one: Held) -> bool:
     return not one.refused and one.cursor is not None
 
 
-async def _until_there(holders: Sequence[Holder], at: Mapping[str, str], until: float) -> str:
-    """Returns the last one that was waited for."""
-    last = ""
+async def _until_there(
+    holders: Sequence[Holder], heads: Callable[[], Awaitable[Mapping[str, str]]], until: float
+) -> tuple[Mapping[str, str], str]:
+    """Returns where everybody is, and the last one that was waited for.
+
+    The heads are looked at again and again: nobody writes records, but a login may end an older one, which is a row of
+    the log too.
+    """
+    last, at, asked = "", await heads(), time.monotonic()
     while True:
         late = [one for holder in holders for one in await holder.held() if not _there(one, at)]
         if not late:
-            return last
+            return at, last
         last = late[0].label
         if time.monotonic() > until:
             names = ", ".join(f"{one.label} at {one.cursor}" for one in late)
             head = at[late[0].login.person.account]
             raise Difference(f"never caught up with {head}: {names}\n{late[0].story}")
         await asyncio.sleep(0.05)
+        if time.monotonic() - asked > LOOK_AGAIN_S:
+            at, asked = await heads(), time.monotonic()
 
 
 def _there(one: Held, at: Mapping[str, str]) -> bool:
