@@ -29,7 +29,7 @@ struct writer {
 static enum style style;
 static const char *path;
 static char **tokens;
-static int token_count, port, batch, pad;
+static int token_count, port, batch, pad, poll_fd;
 static int64_t requests, done, failed;
 static uint32_t *samples;
 static char note[NOTE_BYTES];
@@ -116,10 +116,35 @@ static bool answered(struct writer *it) {
     return it->size >= 5 && !memcmp(it->answer + it->size - 5, "0\r\n\r\n", 5);
 }
 
+static void introduce(struct writer *it) {
+    static const char hello[] = "CONNECT {\"verbose\":true,\"pedantic\":false}\r\n";
+    send_all(it->fd, hello, sizeof hello - 1);
+    for (it->size = 0; !strstr(it->answer, "+OK\r\n");) {
+        ssize_t got = recv(it->fd, it->answer + it->size, ROOM - 1 - it->size, 0);
+        if (got <= 0) fail("NATS did not answer");
+        it->answer[it->size += (size_t)got] = 0;
+    }
+    it->size = 0;
+}
+
+static void join(struct writer *it) {
+    it->fd = dial(port), it->size = 0, it->answer[0] = 0;
+    if (style == NATS) introduce(it);
+    unblock(it->fd);
+    struct epoll_event wish = {.events = EPOLLIN, .data.ptr = it};
+    if (epoll_ctl(poll_fd, EPOLL_CTL_ADD, it->fd, &wish) < 0) fail("epoll_ctl");
+}
+
 static void readable(struct writer *it) {
     ssize_t got = recv(it->fd, it->answer + it->size, ROOM - 1 - it->size, 0);
     if (got < 0 && errno == EAGAIN) return;
-    if (got <= 0) fail("the server closed a writer's connection");
+    if (got <= 0 && it->busy) fail("the server closed a writer's connection");
+    if (got <= 0) {
+        /* At a slow rate some have nothing to send for longer than a server waits. */
+        close(it->fd);
+        join(it);
+        return;
+    }
     it->size += (size_t)got;
     if (!it->busy) {
         /* A question that NATS asks between two answers. */
@@ -137,17 +162,6 @@ static void readable(struct writer *it) {
     it->size = 0;
     if (done % 65536 == 0) samples = grown(samples, (size_t)(done + 65536) * sizeof *samples);
     samples[done++] = clamped(now_us() - it->since_us);
-}
-
-static void introduce(struct writer *it) {
-    static const char hello[] = "CONNECT {\"verbose\":true,\"pedantic\":false}\r\n";
-    send_all(it->fd, hello, sizeof hello - 1);
-    for (it->size = 0; !strstr(it->answer, "+OK\r\n");) {
-        ssize_t got = recv(it->fd, it->answer + it->size, ROOM - 1 - it->size, 0);
-        if (got <= 0) fail("NATS did not answer");
-        it->answer[it->size += (size_t)got] = 0;
-    }
-    it->size = 0;
 }
 
 static void summary(double elapsed) {
@@ -168,19 +182,16 @@ int main(int count, char **words) {
         if (!strcmp(words[1], style_names[i])) style = (enum style)i;
     port = atoi(words[2]), path = words[3], tokens = &words[4], token_count = 1;
     if (words[4][0] == '@') tokens = NULL, token_count = lines_of(words[4] + 1, &tokens);
-    int clients = atoi(words[5]), poll_fd = epoll_create1(0);
+    int clients = atoi(words[5]);
+    poll_fd = epoll_create1(0);
     double seconds = atof(words[6]), rate = atof(words[8]);
     int64_t most = atoll(words[7]);
     batch = atoi(words[9]), pad = atoi(words[10]);
     if (batch < 1 || batch > 100) fail("BATCH is 1 to 100");
     struct writer *writers = calloc((size_t)clients, sizeof *writers);
     for (int i = 0; i < clients; i++) {
-        writers[i] = (struct writer){.fd = dial(port), .number = i, .seqno = (uint32_t)atoi(words[11]), .answer = grown(NULL, ROOM)};
-        writers[i].answer[0] = 0;
-        if (style == NATS) introduce(&writers[i]);
-        unblock(writers[i].fd);
-        struct epoll_event wish = {.events = EPOLLIN, .data.ptr = &writers[i]};
-        if (epoll_ctl(poll_fd, EPOLL_CTL_ADD, writers[i].fd, &wish) < 0) fail("epoll_ctl");
+        writers[i] = (struct writer){.number = i, .seqno = (uint32_t)atoi(words[11]), .answer = grown(NULL, ROOM)};
+        join(&writers[i]);
     }
     int64_t start = now_us(), end = seconds > 0 ? start + (int64_t)(seconds * 1e6) : INT64_MAX, last = start;
     for (;;) {

@@ -36,10 +36,12 @@ class Source(Protocol):
 
     Attributes:
         record_server: whether its sending is also measured without anybody who hears it.
+        fresh: whether nobody was connected to it before: later crowds find memory that the first one left.
     """
 
     name: str
     record_server: bool
+    fresh: bool
 
     @property
     def pid(self) -> int: ...
@@ -59,6 +61,7 @@ class Records:
     def __init__(self, bench: Bench, server: Server, kind: str) -> None:
         self.name = f"{server.name} {transport(kind)}"
         self._bench, self._server, self._kind = bench, server, kind
+        self.fresh = kind == server.kinds[0]
 
     @property
     def pid(self) -> int:
@@ -82,6 +85,7 @@ class Passing:
     def __init__(self, bench: Bench, relay: Relay, kind: str) -> None:
         self.name = f"{relay.name} {transport(kind)}"
         self._bench, self._relay, self._kind = bench, relay, kind
+        self.fresh = kind == relay.kinds[0]
 
     @property
     def pid(self) -> int:
@@ -113,7 +117,7 @@ class Passing:
 class Sending:
     """The C floor: one send(2) for each event and connection, or a batch's events joined in one."""
 
-    record_server = False
+    record_server = fresh = False
 
     def __init__(self, bench: Bench, floor: Floor, *, joined: bool) -> None:
         self.name = "C, joined" if joined else "C, send(2) each"
@@ -220,7 +224,7 @@ def deliveries(
     """The shapes to one audience; memory of an idle connection of the largest crowd of each kind."""
     plain = {shape.name: controls.of(source, shape) for shape in shapes}
     with crowd(source, audience) as (subscribers, kb_each):
-        if source.record_server and audience in (max(bench.plan.audiences), bench.plan.large):
+        if source.fresh and audience in (max(bench.plan.audiences), bench.plan.large):
             yield Figure(group="memory", measure=f"{audience} idle", server=source.name, unit="KB each", value=kb_each)
         for shape in shapes:
             yield from delivery(bench, source, subscribers, shape, plain[shape.name])
