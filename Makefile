@@ -24,6 +24,7 @@ serve: venv ## Start the server here (settings: SNACKBASE_* variables, .env, ARG
 
 test: venv-dev client-tools ## Run every test (JOBS=0 for one process, ARGS="-k word" for some)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory test-postgres)
 
 # The suite of the store runs over both databases by itself; these are whole servers and services over the other one.
 POSTGRES_TESTS = tests/e2e/test_records_api.py tests/e2e/test_realtime_events.py tests/e2e/test_resume.py \
@@ -31,7 +32,7 @@ POSTGRES_TESTS = tests/e2e/test_records_api.py tests/e2e/test_realtime_events.py
 	tests/e2e/test_collections_api.py tests/e2e/test_isolation.py tests/e2e/test_accounts_api.py \
 	tests/unit/test_groups.py tests/unit/test_members.py tests/unit/test_record_batches.py
 
-test-postgres: venv-dev client-tools ## Run servers and services over PostgreSQL
+test-postgres: venv-dev client-tools ## The part of the tests that runs servers and services over PostgreSQL once more
 	@TEST_DATABASE=postgres $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(POSTGRES_TESTS) $(ARGS)
 
 soak: venv-dev ## Kill a server under load 200 times and compare everything (SOAK_KILLS=20 for less)

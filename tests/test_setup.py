@@ -114,7 +114,7 @@ def test_ci_runs_the_commands_a_person_types() -> None:
     script = ROOT / ".ci" / "run"
     lines = [line for line in script.read_text().splitlines() if line.startswith("make")]
 
-    assert lines == ["make check", "make test", "make test-postgres"]
+    assert lines == ["make check", "make test"]
     assert os.access(script, os.X_OK)
 
 
