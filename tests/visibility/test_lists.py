@@ -31,6 +31,10 @@ QUICK = settings(
 )
 
 
+RARE = frozenset({"the indexed condition is dropped", "half an index"})
+"""Not met within the few examples of a quick run; looked for when VISIBILITY_SECONDS is set."""
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     made = Stage(tmp_path)
@@ -60,13 +64,13 @@ def test_the_same_for_as_long_as_asked(stage: Stage) -> None:
         explore(stage, settings(QUICK, derandomize=False, max_examples=20))
 
 
-@pytest.mark.parametrize("plant", plants.PLANTS)
+@pytest.mark.parametrize("plant", [plant for plant in plants.PLANTS if SECONDS or plant not in RARE])
 def test_a_planted_defect_is_found(tmp_path: Path, plant: str) -> None:
     shutil.copy(plants.__file__, tmp_path / "plants.py")
     stage = Stage(tmp_path, arguments=("serve", "plants:app"), plant=plant)
     stage.open()
     try:
         with pytest.raises(Fault):
-            explore(stage, settings(QUICK, max_examples=60))
+            explore(stage, settings(QUICK, max_examples=2000 if SECONDS else 60))
     finally:
         stage.close()
