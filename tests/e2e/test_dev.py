@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import MakeServer
 from tests.e2e.support import House, Member
+from tests.support.files import write_whole
 from tests.support.server import ServerProcess
 
 CODE = """
@@ -38,7 +39,7 @@ class Desk:
         self.folder = server.folder
 
     def write(self, name: str, text: str) -> None:
-        (self.folder / name).write_text(text)
+        write_whole(self.folder / name, text)
 
     async def says(self, text: str, *, times: int = 1) -> None:
         await until(lambda: self.server.output.count(text) >= times)

@@ -151,7 +151,9 @@ class Told:
         """Every line about `event`, once there are so many: hooks after the fact run behind the answer."""
         async with asyncio.timeout(30):
             while True:
-                lines = self._file.read_text().splitlines() if self._file.exists() else []
+                text = self._file.read_text() if self._file.exists() else ""
+                # The last line may still be on its way.
+                lines = text.rpartition("\n")[0].splitlines()
                 found = [line for line in map(json.loads, lines) if line.pop("event") == event]
                 if len(found) >= count:
                     return found

@@ -15,6 +15,7 @@ from tests.conftest import MakeServer
 from tests.e2e.support import House
 from tests.fault import dying
 from tests.fault.load import AWAY, Load, check, load
+from tests.support.files import write_whole
 from tests.support.server import ROOT, ServerProcess
 
 KILLS = int(os.environ.get("SOAK_KILLS", "10"))
@@ -81,7 +82,7 @@ async def test_an_answer_before_the_commit_would_be_noticed(make_server: MakeSer
     )
     async with House(server) as house, load(house, seed=3) as made:
         await made.more(20)
-        (server.folder / dying.ARMED).write_text("1")
+        write_whole(server.folder / dying.ARMED, "1")
         assert await end_of(server) == SIGKILLED
         await server.start()
         await made.more(20)
@@ -113,7 +114,7 @@ async def test_a_kill_at_a_point_of_the_path_loses_nothing_and_repeats_nothing(
             if point == "while replaying":
                 await made.all_leave()
                 await made.more(100)
-            (server.folder / dying.ARMED).write_text(str(chance.randrange(1, 5)))
+            write_whole(server.folder / dying.ARMED, str(chance.randrange(1, 5)))
             if point == "while replaying":
                 await all_come(made)
             if point == "while changing a schema":
