@@ -45,6 +45,10 @@ MOST_FOLLOWERS = 5
 MOST_RECORDS = 12
 PLAIN = {f"{name}_rule": "" for name in ("view", "create", "update", "delete")}
 EXTRA = {"name": "extra", "type": "number", "default": 7}
+OWNER: Tree = ("cmp", "=", ("field", "value"), ("claim", "id"))
+MEMBER: Tree = ("array", ("claim", "id"), ("field", "members"), False)
+ROOM: Tree = ("groups", ("field", "atom"), False)
+"""Conditions by which a group of subscribers is found through an index."""
 _numbers = itertools.count(1)
 T = TypeVar("T")
 
@@ -114,12 +118,18 @@ class Machine(RuleBasedStateMachine):
             self._person(founder, account, "admin")
         self.near, self.far = self.scene.accounts
         self.founder = self.members[self.scene.people[0]]
-        for groups in (["g1"], []):
+        for groups in (["g1", "g2"], []):
             member = await self.stage.house.member(self.founder, groups=groups)
             self._person(member, self.near, "user", groups)
         await self._new_key()
-        for person, transport in ((1, "websocket"), (2, "sse"), (3, "polling")):
-            await self._follow(self.scene.people[person], transport, [((), None), (tree, None), ((), None)])
+        for person, transport, some, tied in (
+            (1, "polling", None, []),
+            (2, "websocket", None, [OWNER, ROOM]),
+            (3, "sse", ("note", "views"), [MEMBER, OWNER]),
+            (4, "polling", None, [()]),
+        ):
+            wanted = [((), some), *((one, None) for one in (tree, *tied))]
+            await self._follow(self.scene.people[person], transport, wanted)
         await self._note()
         for number in range(6):
             await self._create(number, number, [self._filled({}, [number, number + 1][: number % 3])])
@@ -166,6 +176,21 @@ class Machine(RuleBasedStateMachine):
     def delete(self, which: int, those: list[int], look: bool) -> None:
         self.stage.do(self._delete(which, those))
         self._looked(look)
+
+    @precondition(lambda self: self.followers)
+    @rule(which=indexes, that=indexes, one=indexes, other=indexes)
+    def hand_over(self, which: int, that: int, one: int, other: int) -> None:
+        """A record passes from one person and room to others: it enters some lists and leaves some."""
+        self.stage.do(self._hand_over(which, that, self._pick(self.followers, one).person, other))
+
+    async def _hand_over(self, which: int, that: int, owner: Person, other: int) -> None:
+        first = self.scene.people.index(owner)
+        if not self._ids(self._pick(self.collections, which), [that]):
+            await self._create(0, which, [self._filled({}, [])])
+        await self._update(which, [that], {}, [first])
+        await self._quiet()
+        await self._update(which, [that], {}, [first + 1 + other % (len(self.scene.people) - 1), other])
+        await self._quiet()
 
     @precondition(lambda self: self.followers)
     @rule(who=indexes, which=indexes, those=those, given=some_facts, meant=people, deleted=st.booleans())

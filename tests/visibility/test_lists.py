@@ -31,17 +31,6 @@ QUICK = settings(
 )
 
 
-RARE = frozenset(
-    {
-        "a record that leaves is not told",
-        "the indexed condition is dropped",
-        "half an index",
-        "the index looks at the present only",
-    }
-)
-"""Not met within the few examples of a quick run; looked for when VISIBILITY_SECONDS is set."""
-
-
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     made = Stage(tmp_path)
@@ -71,7 +60,7 @@ def test_the_same_for_as_long_as_asked(stage: Stage) -> None:
         explore(stage, settings(QUICK, derandomize=False, max_examples=20))
 
 
-@pytest.mark.parametrize("plant", [plant for plant in plants.PLANTS if SECONDS or plant not in RARE])
+@pytest.mark.parametrize("plant", plants.PLANTS)
 def test_a_planted_defect_is_found(tmp_path: Path, plant: str) -> None:
     shutil.copy(plants.__file__, tmp_path / "plants.py")
     stage = Stage(tmp_path, arguments=("serve", "plants:app"), plant=plant)
