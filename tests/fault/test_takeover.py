@@ -98,6 +98,18 @@ async def test_a_takeover_keeps_the_port(make_server: MakeServer) -> None:
     assert await status(server, "/ready") == 200
 
 
+async def test_a_takeover_where_everything_lies_in_postgresql(make_server: MakeServer, postgres_url: str) -> None:
+    server = await make_server(
+        settings={"DATABASE_URL": postgres_url, "SECRET_KEY": "a-secret-out-of-the-settings-here"}
+    )
+    fresh = server.successor()
+
+    await replaced(server, fresh)
+
+    assert await status(fresh, "/ready") == 200
+    await fresh.stop()
+
+
 async def test_only_the_owner_may_ask(make_server: MakeServer) -> None:
     server = await make_server()
 

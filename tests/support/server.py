@@ -17,6 +17,7 @@ from tests.support.stores import url_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PREFIX = "SNACKBASE_"
+TAKEOVER = "--takeover"
 Setting = str | int | float | bool
 
 
@@ -106,6 +107,19 @@ class ServerProcess:
         if self.returncode is None and self._process is not None:
             await self.stop()
         await self.start()
+
+    def successor(self) -> "ServerProcess":
+        """A process like this one, for the same folder and port, that takes over from it when it is started."""
+        arguments = [*(word for word in self.arguments if word != TAKEOVER), TAKEOVER]
+        return ServerProcess(
+            self.folder,
+            settings=self.settings,
+            arguments=arguments,
+            environment=self._environment,
+            port=self.port,
+            module=self._module,
+            prefix=self.prefix,
+        )
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -84,6 +84,9 @@ class Desk:
 
     def open(self) -> None:
         """Begin to listen, in place of whoever did before. A folder that takes no socket only rules takeovers out."""
+        # With PostgreSQL and a secret from the settings nothing else made it.
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         fresh = f"{NAME}.{os.getpid()}"
         try:
