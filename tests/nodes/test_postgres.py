@@ -90,3 +90,4 @@ async def test_a_database_that_is_killed_and_restarted_costs_time_and_no_event(
         assert heard[0] == heard[1]
         assert len(set(heard[0])) == len(heard[0])
         assert set(acknowledged) <= set(heard[0])
+        assert "Traceback" not in nodes.output

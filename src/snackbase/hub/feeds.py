@@ -14,6 +14,7 @@ from time import monotonic
 import structlog
 
 from snackbase.bus.base import Bus
+from snackbase.errors import Unavailable
 from snackbase.metrics import Counters
 from snackbase.model import Change, Head
 from snackbase.realtime.fanout import Feed
@@ -34,6 +35,17 @@ GRACE_S = 0.1
 """How long an announcement of what the poll found committed may take; a commit's reaches the hub in milliseconds."""
 REPAIR_ROWS = 500
 RETRY_S = 0.5
+
+
+def failed(event: str, error: Exception, **more: object) -> None:
+    """Write down what did not work and will be tried again.
+
+    That the database is away is said once by its store: a stack trace for each try would hide everything else.
+    """
+    if isinstance(error, Unavailable):
+        log.debug(event, reason=str(error), **more)
+    else:
+        log.warning(event, exc_info=error, **more)
 
 
 class LiveFeed(Feed):
@@ -282,9 +294,9 @@ class Feeds:
                 if live.early:
                     self._take_early(live)
                 await asyncio.sleep(0)
-        except Exception:
+        except Exception as error:
             # The poll finds the gap again; until then the connections only see a pause.
-            log.warning("feed_repair_failed", account_id=live.account_id, exc_info=True)
+            failed("feed_repair_failed", error, account_id=live.account_id)
             await asyncio.sleep(RETRY_S)
         finally:
             live.repairing = False
@@ -320,8 +332,8 @@ class Feeds:
             await asyncio.sleep(VERSION_POLL_S)
             try:
                 await self._refresh()
-            except Exception:
-                log.warning("version_poll_failed", exc_info=True)
+            except Exception as error:
+                failed("version_poll_failed", error)
             pause_s = SOON_POLL_S if self._bus.configured and not self._bus.up else POLL_S
             if monotonic() - looked_at >= pause_s - VERSION_POLL_S / 2:
                 looked_at = monotonic()
@@ -353,8 +365,8 @@ class Feeds:
         """Those of the accounts' feeds that the log is ahead of, with the number of its head."""
         try:
             heads = await self._store.heads(accounts)
-        except Exception:
-            log.warning("head_poll_failed", exc_info=True)
+        except Exception as error:
+            failed("head_poll_failed", error)
             return {}
         found: dict[LiveFeed, int] = {}
         for account_id, head in heads.items():

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from snackbase.bus.base import Bus
 from snackbase.catalog import Catalog
-from snackbase.hub.feeds import HOLD_S, Feeds
+from snackbase.hub.feeds import HOLD_S, Feeds, failed
 from snackbase.model import Change
 
 
@@ -64,7 +64,14 @@ class Neighbours:
 
     def version_hinted(self, version: int) -> None:
         if version > self._catalog.version:
-            self._spawn(self._refresh(), name="version-refresh")
+            self._spawn(self._refreshed(), name="version-refresh")
+
+    async def _refreshed(self) -> None:
+        try:
+            await self._refresh()
+        except Exception as error:
+            # The poll of versions tries again.
+            failed("version_refresh_failed", error)
 
     async def reconnected(self, account_ids: Sequence[str]) -> None:
         await self._feeds.look(account_ids, grace_s=HOLD_S)

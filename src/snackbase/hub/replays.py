@@ -14,6 +14,7 @@ from time import monotonic
 import structlog
 
 from snackbase.hub.connection import Connection
+from snackbase.hub.feeds import failed
 from snackbase.hub.passages import Passages, Pruned
 from snackbase.metrics import Counters, add
 from snackbase.realtime.resume import Passage, Replay
@@ -149,9 +150,9 @@ class Replays:
                 connection.replays.remove(replay)
                 self._expired(connection, replay)
                 connection.flush()
-        except Exception:
+        except Exception as error:
             # The store has a fault: the client keeps what it has, its position does not move, the next try goes on.
-            log.warning("replay_read_failed", exc_info=True)
+            failed("replay_read_failed", error)
             self._later(connection, replay, RETRY_S)
         else:
             self._ready.append((connection, replay))
