@@ -49,7 +49,7 @@ format: venv-dev ## Rewrite the sources in the project's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-proof: venv-dev client-tools ## Run the standing proof for half an hour (ARGS="--minutes 5 --seed 7")
+proof: venv-dev client-tools ## Run the standing proof for half an hour (ARGS="--minutes 5 --nodes 3")
 	@$(BIN)/python -m proof $(ARGS)
 
 bench: venv-dev ## Measure SnackBase beside its peers (ARGS go to the benchmark)

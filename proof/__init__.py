@@ -5,5 +5,9 @@ nginx and a proxy that makes faults, while writers write, rules, rights and sche
 and started again. At every checkpoint all writers pause, everybody catches up, and each list has to be what
 `GET /records` answers for that user, byte for byte.
 
+Several nodes share a PostgreSQL with a standby, and perhaps a NATS: nodes are killed, paused and replaced, the broker
+is killed, paused and cut off, hints are lost, doubled and late, the database is restarted, killed and replaced by its
+standby; and each list has to be what every node answers.
+
 It uses public doors only: REST, WebSocket, SSE.
 """

@@ -14,8 +14,8 @@ from proof.world import COLLECTIONS
 
 PATIENCE_S = 40.0
 LOOK_AGAIN_S = 0.5
-Question = tuple[str, str, str, str]
-"""User, collection, filter, fields."""
+Question = tuple[str, str, str, str, int | None]
+"""User, collection, filter, fields, node."""
 Answer = tuple[int, Mapping[str, bytes]]
 _decode = msgspec.json.Decoder().decode
 
@@ -61,6 +61,7 @@ class Comparison:
     """What one checkpoint compared."""
 
     lists: int = 0
+    answers: int = 0
     refused: int = 0
     records: int = 0
     waited_s: float = 0.0
@@ -68,12 +69,16 @@ class Comparison:
 
 
 async def compare(
-    holders: Sequence[Holder], heads: Callable[[], Awaitable[Mapping[str, str]]], *, patience_s: float = PATIENCE_S
+    holders: Sequence[Holder],
+    heads: Callable[[], Awaitable[Mapping[str, str]]],
+    *,
+    nodes: Sequence[int | None] = (None,),
+    patience_s: float = PATIENCE_S,
 ) -> Comparison:
     """Wait until every list stands at its account's head, then compare all of them. Nobody writes meanwhile.
 
     Args:
-        heads: the position of each account by its slug.
+        heads: the position of each account by its slug. nodes: who is asked what is in the lists: each of them.
 
     Raises:
         Difference: a list is not what the server answers, or does not get there.
@@ -86,12 +91,18 @@ async def compare(
         truths: dict[Question, Answer] = {}
         every = [one for holder in holders for one in await holder.held()]
         for one in every:
-            await _fetch(one, truths)
+            for node in nodes:
+                await _fetch(one, node, truths)
         # Somebody's rights may have changed while it was read; then the question is asked again.
         again = [one for holder in holders for one in await holder.held()]
         if await heads() != at or not all(_there(one, at) for one in again):
             continue
-        wrong = [(one, text) for one in every if (text := _difference(one, truths)) is not None]
+        wrong = [
+            (one, f"{text}{'' if node is None else f' (at node {node})'}")
+            for one in every
+            for node in nodes
+            if (text := _difference(one, truths[_question(one, node)])) is not None
+        ]
         if not wrong:
             break
         # Nobody tells a client that was refused that it might ask again, and one without a cursor cannot say how far
@@ -104,6 +115,7 @@ async def compare(
     return Comparison(
         waited_for=last,
         lists=len(every),
+        answers=len(every) * len(nodes),
         refused=sum(one.refused for one in every),
         records=sum(len(one.records) for one in every),
         waited_s=time.monotonic() - began,
@@ -141,29 +153,29 @@ def _there(one: Held, at: Mapping[str, str]) -> bool:
     return one.settled and (not _sure(one) or one.cursor == at[one.login.person.account])
 
 
-def _question(one: Held) -> Question:
-    return (one.login.person.name, one.collection, one.filter or "", one.fields or "")
+def _question(one: Held, node: int | None) -> Question:
+    return (one.login.person.name, one.collection, one.filter or "", one.fields or "", node)
 
 
-async def _fetch(one: Held, truths: dict[Question, Answer]) -> None:
-    question = _question(one)
+async def _fetch(one: Held, node: int | None, truths: dict[Question, Answer]) -> None:
+    question = _question(one, node)
     if question not in truths:
         asked = {key: value for key, value in (("filter", one.filter), ("fields", one.fields)) if value}
-        truths[question] = await _listed(one, asked)
+        truths[question] = await _listed(one, asked, node)
 
 
-async def _listed(one: Held, asked: Mapping[str, str]) -> Answer:
+async def _listed(one: Held, asked: Mapping[str, str], node: int | None) -> Answer:
     if one.collection != EVERY:
-        found = await one.login.list(one.collection, asked)
+        found = await one.login.list(one.collection, asked, node=node)
         return found.status, found.records
     every: dict[str, bytes] = {}
     for collection in COLLECTIONS:
-        every |= (await one.login.list(collection, asked)).records
+        every |= (await one.login.list(collection, asked, node=node)).records
     return 200, every
 
 
-def _difference(one: Held, truths: Mapping[Question, Answer]) -> str | None:
-    status, wanted = truths[_question(one)]
+def _difference(one: Held, answer: Answer) -> str | None:
+    status, wanted = answer
     if one.refused != (status in (400, 403, 404)):
         return f"the client was {'' if one.refused else 'not '}refused, REST says {status}"
     if one.records.keys() != wanted.keys():

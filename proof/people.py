@@ -1,8 +1,9 @@
-"""Users of the server under proof: their logins, and REST as one of them, patient with a server that is away."""
+"""Users of the servers under proof: their logins, and REST as one of them, patient with a server that is away."""
 
 import asyncio
+import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,18 +24,34 @@ class Unanswered(Exception):
 
 
 class Desk:
-    """The server's REST, without any proxy in between."""
+    """The REST of all nodes, without any proxy in between: one request here, the next one there.
 
-    def __init__(self, base_url: str) -> None:
-        self.base_url = base_url
+    Args:
+        away: numbers of nodes that are not asked, kept by somebody else.
+    """
+
+    def __init__(self, *base_urls: str, away: Collection[int] = ()) -> None:
+        self.base_urls = base_urls
+        self._away = away
+        self._turns = itertools.count()
         # Certificates are never needed on loopback, and reading them takes time.
-        self.client = httpx.AsyncClient(base_url=base_url, verify=False, timeout=15)  # noqa: S501
+        self.client = httpx.AsyncClient(verify=False, timeout=15)  # noqa: S501
 
-    async def once(self, method: str, path: str, *, token: str | None = None, **more: Any) -> httpx.Response:
-        """One request. Raises Unanswered when its outcome is unknown."""
+    def _next(self) -> int:
+        for _ in self.base_urls:
+            number = next(self._turns) % len(self.base_urls)
+            if number not in self._away:
+                return number
+        raise Unanswered("every node is away")
+
+    async def once(
+        self, method: str, path: str, *, token: str | None = None, node: int | None = None, **more: Any
+    ) -> httpx.Response:
+        """One request, to that node or the next one. Raises Unanswered when its outcome is unknown."""
         headers = {**({"authorization": f"Bearer {token}"} if token else {}), **more.pop("headers", {})}
+        url = f"{self.base_urls[self._next() if node is None else node]}{API}{path}"
         try:
-            answer = await self.client.request(method, f"{API}{path}", headers=headers, **more)
+            answer = await self.client.request(method, url, headers=headers, **more)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise Unanswered(f"{method} {path}: {type(error).__name__}") from None
         if answer.status_code >= 500:
@@ -136,14 +153,19 @@ class Login:
         return _bodies.decode(answer.content) if answer.content else None
 
     async def list(
-        self, collection: str, query: Mapping[str, str], *, headers: Mapping[str, str] | None = None
+        self,
+        collection: str,
+        query: Mapping[str, str],
+        *,
+        headers: Mapping[str, str] | None = None,
+        node: int | None = None,
     ) -> "Listed":
-        """A whole list, by keyset pages: they miss no record that stays."""
+        """A whole list, by keyset pages: they miss no record that stays; from one node, or each page from another."""
         found = Listed(200)
         asked = {"sort": "id", "limit": "100", "total": "false", **query}
         while True:
             path = f"/records/{collection}"
-            answer = await self.until_answered("GET", path, params=asked, headers=dict(headers or {}))
+            answer = await self.until_answered("GET", path, params=asked, headers=dict(headers or {}), node=node)
             if answer.status_code != 200:
                 return Listed(answer.status_code)
             body = _raw_items.decode(answer.content)

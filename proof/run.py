@@ -5,7 +5,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,8 @@ class Plan:
 
     Attributes:
         seconds: how long, at least. round_s: trouble between two checkpoints.
+        nodes: 1 is a server on SQLite, more share a PostgreSQL. bus: whether these have a NATS as well.
+        pause_s: for how long a node is paused at most.
         sockets, streams, pollers: how many Python clients of each kind, for each account.
         writes_per_s: of all writers together, roughly.
         token_s: lifetime of access tokens.
@@ -45,6 +47,9 @@ class Plan:
     seed: int
     seconds: float
     round_s: float = 10.0
+    nodes: int = 1
+    bus: bool = False
+    pause_s: float = 30.0
     sockets: int = 4
     streams: int = 3
     pollers: int = 1
@@ -62,6 +67,7 @@ class Outcome:
 
     checkpoints: int = 0
     lists: int = 0
+    answers: int = 0
     records: int = 0
     acknowledged: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -102,7 +108,7 @@ class Run:
         self._folder = folder
         self._chance = random.Random(plan.seed)
         self._began = time.monotonic()
-        self._world = World(folder / "server", token_s=plan.token_s)
+        self._world = World(folder / "server", token_s=plan.token_s, nodes=plan.nodes, bus=plan.bus)
         self._gate = Gate()
         self._clients: list[Client] = []
         self._holders: list[Holder] = []
@@ -115,15 +121,24 @@ class Run:
     async def prove(self) -> Outcome:
         """The whole run. Raises Difference with the seed and what the list saw last."""
         async with AsyncExitStack() as opened:
-            await self._world.open()
             opened.push_async_callback(self._world.close)
-            back = await opened.enter_async_context(FaultProxy(self._world.server.port))
-            nginx = Nginx(self._folder / "nginx", upstream=back.port, more=STATIC)
+            await self._world.open()
+            servers = self._world.site.servers
+            backs = [await opened.enter_async_context(FaultProxy(server.port)) for server in servers]
+            nginx = Nginx(self._folder / "nginx", upstream=[back.port for back in backs], more=STATIC)
             await opened.enter_async_context(nginx)
             front = await opened.enter_async_context(FaultProxy(nginx.port))
             self._make(f"127.0.0.1:{front.port}")
             await self._make_scripts(opened, f"http://127.0.0.1:{front.port}")
-            schedule = Schedule(self._world, self._clients, front=front, back=back, chance=self._fork(), say=self.say)
+            schedule = Schedule(
+                self._world,
+                self._clients,
+                front=front,
+                backs=backs,
+                chance=self._fork(),
+                say=self.say,
+                most_s=self.plan.pause_s,
+            )
             for client in self._clients:
                 opened.push_async_callback(client.close)
             tasks = await opened.enter_async_context(_Watched())
@@ -133,8 +148,8 @@ class Run:
                 tasks.start(writer.run())
             named = ", ".join(holder.name for holder in self._holders if isinstance(holder, ScriptHolder))
             self.say(
-                f"seed {self.plan.seed}: {len(self._clients)} clients in Python, {named or 'none'} in JavaScript, "
-                f"{len(self._writers)} writers"
+                f"seed {self.plan.seed}: {self._what()}, {len(self._clients)} clients in Python, "
+                f"{named or 'none'} in JavaScript, {len(self._writers)} writers"
             )
             try:
                 await self._rounds(schedule, tasks)
@@ -142,6 +157,11 @@ class Run:
                 await self._tell_stories()
                 raise
         return self.outcome
+
+    def _what(self) -> str:
+        if self.plan.nodes == 1:
+            return "one server"
+        return f"{self.plan.nodes} nodes on PostgreSQL with {'NATS' if self.plan.bus else 'no bus'}"
 
     async def _tell_stories(self) -> None:
         """Write down what every list saw, into `stories.txt` beside the server's output."""
@@ -164,20 +184,19 @@ class Run:
 
     async def _checkpoint(self) -> None:
         await self._gate.close()
-        done = await compare(self._holders, self._heads)
+        nodes = range(self.plan.nodes)
+        done = await compare(self._holders, self._world.heads, nodes=nodes)
         acknowledged = await self._acknowledged()
         self._gate.open()
-        complaints = self._world.complaints()
+        complaints = self._world.site.complaints()
         if complaints:
-            raise Difference(f"the server logged {len(complaints)} errors, the first:\n{complaints[0]}")
+            raise Difference(f"the servers logged {len(complaints)} errors, the first:\n{complaints[0]}")
         self.outcome.checkpoints += 1
         self.outcome.lists += done.lists
+        self.outcome.answers += done.answers
         self.outcome.records += done.records
         self.outcome.acknowledged += acknowledged
         self.say(_sentence(self.outcome.checkpoints, done, acknowledged))
-
-    async def _heads(self) -> Mapping[str, str]:
-        return {slug: await self._world.head(slug) for slug in ACCOUNTS}
 
     async def _acknowledged(self) -> int:
         """Every acknowledged write is in the database; how many records that were."""
@@ -300,14 +319,15 @@ def _sentence(number: int, done: Comparison, acknowledged: int) -> str:
     waited = f"after {done.waited_s:.1f} s" + (f", for {done.waited_for}" if done.waited_s > LONG_S else "")
     refused = f", {done.refused} refused alike" if done.refused else ""
     return (
-        f"== checkpoint {number}: {done.lists} lists equal{refused}, {done.records} records byte for byte, "
-        f"{acknowledged} acknowledged ones there ({waited})"
+        f"== checkpoint {number}: {done.lists} lists equal to {done.answers} answers{refused}, "
+        f"{done.records} records byte for byte, {acknowledged} acknowledged ones there ({waited})"
     )
 
 
-def report(outcome: Outcome, say: Callable[[str], None]) -> None:
+def report(outcome: Outcome, plan: Plan, say: Callable[[str], None]) -> None:
     """What was done and compared, as a table."""
-    say(f"{outcome.checkpoints} checkpoints: {outcome.lists} lists, {outcome.records} records, all equal to REST;")
+    say(f"{outcome.checkpoints} checkpoints: {outcome.lists} lists, {outcome.records} records, all equal to REST")
+    say(f"({outcome.answers} answers of {plan.nodes} {'nodes' if plan.nodes > 1 else 'server'});")
     say(f"{outcome.acknowledged} acknowledged records were there.")
     for name, number in sorted(outcome.counts.items()):
         say(f"  {number:8}  {name}")

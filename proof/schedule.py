@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from proof.between import Between
 from proof.faults import Conditions, FaultProxy
 from proof.people import Unanswered
 from proof.world import World
@@ -26,8 +27,8 @@ class Schedule:
     """Draws actions and runs them one after another.
 
     Args:
-        front: between the clients and nginx. back: between nginx and the server.
-        say: prints what was done.
+        front: between the clients and nginx. backs: between nginx and each server.
+        say: prints what was done. most_s: for how long a node is paused at most.
     """
 
     def __init__(
@@ -36,16 +37,18 @@ class Schedule:
         clients: Sequence[Droppable],
         *,
         front: FaultProxy,
-        back: FaultProxy,
+        backs: Sequence[FaultProxy],
         chance: random.Random,
         say: Callable[[str], None],
+        most_s: float,
     ) -> None:
         self._world = world
         self._clients = clients
         self._front = front
-        self._back = back
+        self._backs = backs
         self._chance = chance
         self._say = say
+        self._between = Between(world.site, chance=chance, say=say, most_s=most_s)
         self.counts: Counter[str] = Counter()
         self._actions: list[tuple[str, int, Action]] = [
             ("drop", 8, self._drop),
@@ -55,9 +58,9 @@ class Schedule:
             ("refuse", 3, self._refuse),
             ("slow network", 4, self._slow),
             ("calm network", 4, self._calm),
-            ("kill", 4, self._kill),
-            ("restart", 2, self._restart),
-            ("takeover", 3, self._take_over),
+            ("kill", 4, lambda: self._process("was killed and started again", world.site.kill)),
+            ("restart", 2, lambda: self._process("was restarted", world.site.restart)),
+            ("takeover", 3, lambda: self._process("was taken over from", world.site.take_over)),
             ("rule", 5, lambda: world.change_rule(chance)),
             ("fields", 3, lambda: world.change_fields(chance)),
             ("groups", 4, lambda: world.change_groups(chance)),
@@ -65,17 +68,30 @@ class Schedule:
             ("schema", 3, lambda: world.change_schema(chance)),
             ("logins", 2, lambda: world.end_logins(chance)),
             ("disable", 2, lambda: world.disable(chance)),
+            *self._between.actions(),
         ]
+        # In a short run, too, everything happens between the nodes.
+        self._due = [name for name, _, _ in self._between.actions()]
+        chance.shuffle(self._due)
 
     async def run(self, seconds: float) -> None:
-        """Do things for a while, then calm the network and see that the server runs."""
+        """Do things for a while, then calm the network and see that everything runs."""
         ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
-            names = [name for name, _, _ in self._actions]
-            weights = [weight for _, weight, _ in self._actions]
-            await self.act(self._chance.choices(names, weights)[0])
-            await asyncio.sleep(0.1 + 0.7 * self._chance.random())
-        self._calm()
+        try:
+            while time.monotonic() < ends:
+                await self.act(self._next())
+                await asyncio.sleep(0.1 + 0.7 * self._chance.random())
+            self._calm()
+            await self._between.over()
+        finally:
+            await self._between.close()
+
+    def _next(self) -> str:
+        if self._due and self._chance.random() < 0.5:
+            return self._due.pop()
+        names = [name for name, _, _ in self._actions]
+        weights = [weight for _, weight, _ in self._actions]
+        return self._chance.choices(names, weights)[0]
 
     async def act(self, wanted: str) -> None:
         """One action by its name."""
@@ -95,7 +111,13 @@ class Schedule:
         return f"{client.name} dropped its connection, for {away_s} s"
 
     def _proxy(self) -> tuple[str, FaultProxy]:
-        return self._chance.choice((("before nginx", self._front), ("behind nginx", self._back)))
+        if self._chance.random() < 0.5:
+            return "before nginx", self._front
+        number = self._chance.randrange(len(self._backs))
+        return f"between nginx and {self._named(number)}", self._backs[number]
+
+    def _named(self, number: int) -> str:
+        return f"node {number}" if len(self._backs) > 1 else "the server"
 
     def _reset(self) -> str:
         where, proxy = self._proxy()
@@ -133,17 +155,14 @@ class Schedule:
 
     def _calm(self) -> str:
         self._front.heal()
-        self._back.heal()
+        for back in self._backs:
+            back.heal()
         return "the network is well again"
 
-    async def _kill(self) -> str:
-        began = time.monotonic()
-        return f"{await self._world.kill()} within {time.monotonic() - began:.1f} s"
-
-    async def _restart(self) -> str:
-        began = time.monotonic()
-        return f"{await self._world.restart()} within {time.monotonic() - began:.1f} s"
-
-    async def _take_over(self) -> str:
-        began = time.monotonic()
-        return f"{await self._world.take_over()} within {time.monotonic() - began:.1f} s"
+    async def _process(self, done: str, work: Callable[[int], Awaitable[None]]) -> str:
+        """Something happens to a process that is not paused."""
+        began, number = time.monotonic(), self._world.site.awake(self._chance)
+        if number is None:
+            return f"nobody is there who {done}"
+        await work(number)
+        return f"{self._named(number)} {done} within {time.monotonic() - began:.1f} s"

@@ -1,15 +1,18 @@
-"""The server under proof with its accounts, users and collections, and what an administrator changes in them."""
+"""The servers under proof with their accounts, users and collections, and what an administrator changes in them."""
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from proof.livelist import Difference
 from proof.people import Desk, Login, Person
+from proof.site import Site
 from tests.support.server import ServerProcess
 
-TAKEOVER_S = 60
+AGREED_S = 30.0
 ACCOUNTS = ("acme", "other")
 USERS = (("ann", 1), ("bob", 2), ("cat", 2))
 """Names with their roles: 1 is admin, 2 is user."""
@@ -67,12 +70,12 @@ SETTINGS: dict[str, Any] = {
 
 
 class World:
-    """One server, its people, and its superadmin."""
+    """The servers, their people, and the superadmin."""
 
-    def __init__(self, folder: Path, *, token_s: float) -> None:
+    def __init__(self, folder: Path, *, token_s: float, nodes: int = 1, bus: bool = False) -> None:
         settings = {**SETTINGS, "ACCESS_TOKEN_EXPIRE_MINUTES": token_s / 60}
-        self.server = ServerProcess(folder, settings=settings)
-        self.desk = Desk(self.server.base_url)
+        self.site = Site(folder, settings=settings, nodes=nodes, bus=bus)
+        self.desk = Desk(away=self.site.out)
         self.people: dict[str, list[Person]] = {}
         root = Person(
             self.desk,
@@ -85,7 +88,8 @@ class World:
         self._numbers = 0
 
     async def open(self) -> None:
-        await self.server.start()
+        await self.site.open()
+        self.desk.base_urls = tuple(server.base_url for server in self.site.servers)
         for name, schema in COLLECTIONS.items():
             await self.root.call("POST", "/collections", json={"name": name, "schema": schema, **OPEN})
         for slug in ACCOUNTS:
@@ -94,8 +98,7 @@ class World:
 
     async def close(self) -> None:
         await self.desk.client.aclose()
-        if self.server.returncode is None:
-            await self.server.stop()
+        await self.site.close()
 
     async def _user(self, slug: str, account_id: str, name: str, role: int) -> Person:
         person = Person(self.desk, account=slug, account_id=account_id, email=f"{name}@example.com")
@@ -113,16 +116,23 @@ class World:
             raise AssertionError(f"the superadmin's list of {collection} was answered {found.status}")
         return found.records
 
-    async def head(self, slug: str) -> str:
-        """The account's position."""
-        answer = await self.root.call(
-            "GET", "/records/tasks", params={"limit": "1", "total": "false"}, headers={"x-account-id": slug}
-        )
-        return str(answer["position"])
+    async def heads(self) -> Mapping[str, str]:
+        """The position of each account by its slug; every node says the same. Raises Difference when they never do."""
+        ends = time.monotonic() + AGREED_S
+        while True:
+            found = [
+                {slug: await self._head(slug, node) for slug in ACCOUNTS} for node in range(len(self.site.servers))
+            ]
+            if all(one == found[0] for one in found):
+                return found[0]
+            if time.monotonic() > ends:
+                raise Difference(f"the nodes do not agree on the heads: {found}")
+            await asyncio.sleep(0.05)
 
-    def complaints(self) -> list[str]:
-        """What the server logged as an error so far: nothing that is done here may lead to one."""
-        return [line for line in self.server.output.splitlines() if '"level":"error"' in line or "Traceback" in line]
+    async def _head(self, slug: str, node: int) -> str:
+        asked = {"limit": "1", "total": "false"}
+        answer = await self.root.call("GET", "/records/tasks", params=asked, headers={"x-account-id": slug}, node=node)
+        return str(answer["position"])
 
     # What is changed; each returns a sentence ------------------------------------------------------------------------
 
@@ -196,27 +206,3 @@ class World:
         person = chance.choice(self.people[chance.choice(ACCOUNTS)])
         await self.root.call("PUT", f"/users/{person.id}/password", json={"new_password": person.password})
         return f"all logins of {person.name} have ended"
-
-    # The process -----------------------------------------------------------------------------------------------------
-
-    async def kill(self) -> str:
-        await self.server.kill()
-        await self.server.start()
-        return "the server was killed and started again"
-
-    async def restart(self) -> str:
-        await self.server.restart()
-        return "the server was restarted"
-
-    async def take_over(self) -> str:
-        """A new process takes the listening sockets over; the old one then ends by itself."""
-        old = self.server
-        new = ServerProcess(old.folder, settings=old.settings, arguments=("serve", "--takeover"), port=old.port)
-        await new.start()
-        async with asyncio.timeout(TAKEOVER_S):
-            while old.returncode is None:  # noqa: ASYNC110 - another process
-                await asyncio.sleep(0.05)
-        if old.returncode != 0 or new.returncode is not None:
-            raise AssertionError(f"the old server ended with {old.returncode}, the new one with {new.returncode}")
-        self.server = new
-        return "a new process took over from the server"

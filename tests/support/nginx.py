@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,8 @@ UNPACKED = ROOT / "build" / "nginx"
 PLACES = ("/usr/sbin/nginx", "/usr/local/sbin/nginx", "/opt/homebrew/bin/nginx", f"{UNPACKED}/usr/sbin/nginx")
 REMEDY = f"install nginx, or set {VARIABLE} to its path"
 
+AWAY = "max_fails=1 fail_timeout=2s"
+"""How long a node is left alone that did not answer; where there is one only, it is always asked."""
 CONFIG = """\
 daemon off;
 worker_processes 1;
@@ -38,6 +41,10 @@ http {{
         ''      '';
     }}
 
+    upstream snackbase {{
+        {servers}
+    }}
+
     server {{
         listen 127.0.0.1:{port};
 
@@ -51,14 +58,15 @@ http {{
         proxy_connect_timeout 3s;
         proxy_read_timeout 120s;
         proxy_buffering off;
+        proxy_next_upstream error timeout http_503;
 
         location / {{
-            proxy_pass http://127.0.0.1:{upstream};
+            proxy_pass http://snackbase;
         }}
 
         # An EventSource stops for ever on a 502: while the server is away it gets an empty stream and comes back.
         location = /api/v1/realtime/subscribe {{
-            proxy_pass http://127.0.0.1:{upstream};
+            proxy_pass http://snackbase;
             error_page 502 504 = @away;
         }}
 
@@ -112,17 +120,18 @@ def starts(program: str, version: str = "-v") -> bool:
 
 
 class Nginx:
-    """A running nginx on a free port of loopback, in front of one upstream port; `async with Nginx(...) as nginx:`.
+    """A running nginx on a free port of loopback, before one port or, in turn, several;
+    `async with Nginx(...) as nginx:`.
 
     Args:
         more: directives for the server block.
     """
 
-    def __init__(self, folder: Path, *, upstream: int, more: str = "") -> None:
+    def __init__(self, folder: Path, *, upstream: int | Sequence[int], more: str = "") -> None:
         self._more = more
         self.folder = folder
         self.port = free_port()
-        self._upstream = upstream
+        self._upstreams = [upstream] if isinstance(upstream, int) else list(upstream)
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -132,8 +141,10 @@ class Nginx:
         config = self.folder / "nginx.conf"
         # Started by root its workers would become nobody, who may not write into this folder.
         user = "user root;" if os.geteuid() == 0 else ""
-        ports = {"port": self.port, "upstream": self._upstream}
-        config.write_text(CONFIG.format(folder=self.folder, user=user, more=self._more, **ports))
+        servers = "".join(f"server 127.0.0.1:{port} {AWAY}; " for port in self._upstreams)
+        config.write_text(
+            CONFIG.format(folder=self.folder, user=user, more=self._more, port=self.port, servers=servers)
+        )
         errors = str(self.folder / "error.log")
         command = [program, "-p", str(self.folder), "-c", str(config), "-e", errors]
         self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)

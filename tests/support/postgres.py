@@ -111,6 +111,12 @@ class Cluster:
         self.stop(mode=mode)
         self.start()
 
+    def clear(self) -> None:
+        """Stop it and delete its data."""
+        with contextlib.suppress(PostgresFailed):
+            self.stop(mode="immediate")
+        shutil.rmtree(self.data, ignore_errors=True)
+
     def remove(self) -> None:
         """Stop it and delete everything."""
         with contextlib.suppress(PostgresFailed):
