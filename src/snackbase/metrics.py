@@ -5,9 +5,10 @@ anything else that a client chooses: label values come from fixed words. Never b
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
+import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
@@ -59,7 +60,8 @@ class Counters:
         bytes_sent: bytes handed to links. messages_received: messages from clients.
         resyncs: reason -> resync messages. resumes: result (complete, resync, ...) -> subscribes with a position.
         replay_rows: log rows read for those who resume or poll; they share what was read.
-        encodings: encodings of events, one a group; deliveries / encodings is what sharing saves.
+        judgements: events judged for a view, once for all who share it. encodings: encodings of events, one a group;
+            deliveries / encodings is what sharing saves.
         errors: code -> errors told to clients, over REST and realtime.
         auth_failures: code -> refused tokens and logins.
         requests: (method, route, status) -> answered requests.
@@ -82,6 +84,7 @@ class Counters:
         "hook_failures",
         "hook_timeouts",
         "hooks_dropped",
+        "judgements",
         "log_rows_read",
         "loop_lag",
         "messages_received",
@@ -99,6 +102,7 @@ class Counters:
         self.deliveries: dict[str, int] = {}
         self.bytes_sent = 0
         self.messages_received = 0
+        self.judgements = 0
         self.encodings = 0
         self.resyncs: dict[str, int] = {}
         self.resumes: dict[str, int] = {}
@@ -115,6 +119,18 @@ class Counters:
         self.hooks_dropped = 0
         self.loop_lag = Histogram(LAG_BUCKETS_S)
 
+
+class Family(msgspec.Struct, frozen=True, array_like=True):
+    """One metric as processes tell it each other. `samples`: (name, labels, value)."""
+
+    name: str
+    help: str
+    type: str
+    samples: list[tuple[str, dict[str, str], float]]
+
+
+WORKER = "worker"
+"""The label that tells the workers of one server apart."""
 
 Gauge = Callable[[], float | Mapping[str, float]]
 """Reads a number, or numbers by the value of the one label the gauge was registered with."""
@@ -138,6 +154,14 @@ class Metrics:
         """The text of /metrics (Prometheus exposition format 0.0.4)."""
         return generate_latest(self._registry)
 
+    def numbers(self) -> bytes:
+        """Everything that /metrics shows, for another process's `render_all`."""
+        families = [
+            Family(one.name, one.documentation, one.type, [(row.name, row.labels, row.value) for row in one.samples])
+            for one in self._registry.collect()
+        ]
+        return msgspec.msgpack.encode(families)
+
     def describe(self) -> list[Metric]:
         """Nothing up front: keeps the registry from calling `collect` when this object is registered."""
         return []
@@ -149,6 +173,7 @@ class Metrics:
         yield _counter("realtime_closes", "Connections ended, by the word of the close.", c.closes, ("code",))
         yield _counter("realtime_events", "Committed changes that reached the hub.", c.events, ("operation",))
         yield _counter("realtime_deliveries", "Events handed to connections.", c.deliveries, ("transport",))
+        yield _counter("realtime_judgements", "Events judged, once a group.", {(): c.judgements}, ())
         yield _counter("realtime_encodings", "Encodings of events, one a group.", {(): c.encodings}, ())
         yield _counter("realtime_bytes_sent", "Bytes handed to connections.", {(): c.bytes_sent}, ())
         yield _counter("realtime_messages_received", "Messages from clients.", {(): c.messages_received}, ())
@@ -168,6 +193,35 @@ class Metrics:
         yield _histogram("event_loop_lag_seconds", "How late the event loop is.", c.loop_lag)
         for name, (text, label, read) in self._gauges.items():
             yield _gauge(name, text, label, read())
+
+
+class _Told:
+    """What was collected elsewhere, as a registry."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = list(metrics)
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._metrics)
+
+
+def render_all(told: Mapping[str, bytes | None]) -> bytes:
+    """The text of /metrics for several processes: every number with the worker it is of.
+
+    Args:
+        told: worker -> what its `numbers` gave; None = it did not answer.
+    """
+    up = GaugeMetricFamily("snackbase_worker_up", "1 for each worker that told its numbers.", labels=[WORKER])
+    merged: dict[str, Metric] = {up.name: up}
+    for worker, numbers in told.items():
+        up.add_metric([worker], int(numbers is not None))
+        for family in msgspec.msgpack.decode(numbers, type=list[Family]) if numbers is not None else ():
+            metric = merged.get(family.name)
+            if metric is None:
+                metric = merged[family.name] = Metric(family.name, family.help, family.type)
+            for name, labels, value in family.samples:
+                metric.add_sample(name, {WORKER: worker, **labels}, value)
+    return generate_latest(_Told(merged.values()))
 
 
 def _counter(name: str, text: str, counts: Mapping[K, int], labels: tuple[str, ...]) -> Metric:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from snackbase.config import Settings
+from tests.support.nodes import SECRET
 from tests.support.server import ROOT
 
 UNITS = ROOT / "deploy"
@@ -52,8 +53,10 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
 class Manager:
     """What systemd does: holds the socket, starts the service with it, and hears what it tells."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, arguments: str = "", **settings: str) -> None:
         self.folder = folder
+        self.arguments = arguments
+        self.settings = {f"SNACKBASE_{name}": value for name, value in settings.items()}
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -63,9 +66,10 @@ class Manager:
     def start(self) -> "subprocess.Popen[bytes]":
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SNACKBASE_")}
         environment = {**clean, "PYTHONPATH": str(ROOT / "src"), "NOTIFY_SOCKET": str(self.folder / "notify")}
+        environment |= self.settings
         # The socket comes as file 3, and the process is told which one it is meant for.
         meant = f"exec 3<&{self.listener.fileno()}; export LISTEN_FDS=1 LISTEN_PID=$$"
-        command = f"{meant}; exec {sys.executable} -m snackbase serve"
+        command = f"{meant}; exec {sys.executable} -m snackbase serve {self.arguments}"
         with (self.folder / "said.txt").open("ab") as said:
             return subprocess.Popen(
                 ["/bin/bash", "-c", command],
@@ -90,7 +94,14 @@ class Manager:
 
 
 async def test_a_restart_refuses_nobody_and_a_reload_hands_over(tmp_path: Path) -> None:
-    manager = Manager(tmp_path)
+    await restarts_and_reloads(Manager(tmp_path))
+
+
+async def test_several_workers_tell_systemd_the_same_as_one(tmp_path: Path, postgres_url: str) -> None:
+    await restarts_and_reloads(Manager(tmp_path, "--workers 2", DATABASE_URL=postgres_url, SECRET_KEY=SECRET))
+
+
+async def restarts_and_reloads(manager: Manager) -> None:
     first = manager.start()
     successor = 0
     try:

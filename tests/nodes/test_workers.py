@@ -26,22 +26,23 @@ def workers_of(server: ServerProcess) -> list[int]:
     return [int(pid) for pid in children]
 
 
-def open_connections(pid: int, port: int) -> int:
-    """Established TCP connections of a process on the server's port."""
-    inodes = set()
+def open_connections(pid: int, port: int) -> set[int]:
+    """Where the established TCP connections of a process on the server's port come from: the clients' ports."""
+    ports = {}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             words = line.split()
             if words[3] == "01" and int(words[1].rpartition(":")[2], 16) == port:
-                inodes.add(words[9])
-    found = 0
+                ports[words[9]] = int(words[2].rpartition(":")[2], 16)
+    found = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
             target = os.readlink(entry)  # noqa: PTH115 - of a socket there is no path
         except OSError:
             continue
         match = re.fullmatch(r"socket:\[(\d+)\]", target)
-        found += match is not None and match[1] in inodes
+        if match is not None and match[1] in ports:
+            found.add(ports[match[1]])
     return found
 
 
@@ -63,7 +64,7 @@ async def test_connections_are_spread_evenly_and_each_worker_hears_what_the_othe
         member, posts = await house.founder(), await house.collection("title")
         followings = [await house.follow("websocket", member, posts) for _ in range(CONNECTIONS)]
 
-        spread = [open_connections(pid, server.port) for pid in workers_of(server)]
+        spread = [len(open_connections(pid, server.port)) for pid in workers_of(server)]
         assert len(spread) == 2
         assert max(spread) - min(spread) <= CONNECTIONS // 10, spread
 

@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from snackbase.metrics import Counters, Histogram, Metrics, add
+from snackbase.metrics import Counters, Histogram, Metrics, add, render_all
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -76,3 +76,20 @@ def test_a_histogram_counts_a_value_in_every_bucket_it_does_not_exceed() -> None
 
     assert histogram.buckets() == [("0.1", 2), ("1.0", 3), ("+Inf", 4)]
     assert histogram.total == 7.65
+
+
+def test_the_numbers_of_several_workers_are_told_once_each_with_the_worker() -> None:
+    first, second = Metrics(), Metrics()
+    for metrics, count in ((first, 3), (second, 4)):
+        add(metrics.counters.deliveries, "websocket", count)
+        metrics.counters.loop_lag.observe(0.002)
+    text = render_all({"0": first.numbers(), "1": second.numbers(), "2": None}).decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+
+    told = [(one.labels["worker"], one.value) for one in families["snackbase_realtime_deliveries"].samples]
+    assert told == [("0", 3), ("1", 4)]
+    up = [(one.labels["worker"], one.value) for one in families["snackbase_worker_up"].samples]
+    assert up == [("0", 1), ("1", 1), ("2", 0)]
+    assert text.count("# TYPE snackbase_event_loop_lag_seconds histogram") == 1
+    counts = [one for one in families["snackbase_event_loop_lag_seconds"].samples if one.name.endswith("_count")]
+    assert [(one.labels, one.value) for one in counts] == [({"worker": "0"}, 1), ({"worker": "1"}, 1)]

@@ -45,6 +45,7 @@ from snackbase.storage.sqlite import wall_clock_us
 from snackbase.web.accounts import AccountRoutes
 from snackbase.web.api_keys import ApiKeyRoutes
 from snackbase.web.changes import ChangeRoutes
+from snackbase.web.colleagues import Colleagues
 from snackbase.web.collections import CollectionRoutes
 from snackbase.web.documents.routes import DocumentRoutes
 from snackbase.web.explain import ExplainRoutes
@@ -127,6 +128,7 @@ def build(
     later: Later,
     stopping: Callable[[], bool],
     own: OwnRoutes | None = None,
+    colleagues: Colleagues | None = None,
     dev: bool = False,
 ) -> Graph:
     """Everything that serves clients, on an open core.
@@ -134,6 +136,7 @@ def build(
     Args:
         spawn: starts a task that the application owns. later: runs after-hooks.
         stopping: whether the application is about to stop. own: the application's endpoints.
+        colleagues: the other workers of the same server, if it has any.
         dev: everybody is told what is otherwise told to superadmins or the log only (`serve --dev`).
 
     Raises:
@@ -164,7 +167,14 @@ def build(
     def fault() -> str | None:
         return None if store.stats()["healthy"] else "store"
 
-    ops = OpsRoutes(settings=settings, origins=origins, metrics=metrics, fault=fault, draining=stopping)
+    ops = OpsRoutes(
+        settings=settings,
+        origins=origins,
+        metrics=metrics,
+        fault=fault,
+        draining=stopping,
+        colleagues=colleagues,
+    )
     # The router tries one after the other: the busiest come first.
     routes = [*_rest(core, records, hooks, counters, origins, later), *realtime, *ops.routes()]
     # One glance tells that a request is no WebSocket; a WebSocket that came last would be compared with every path.
@@ -280,6 +290,9 @@ def _publish(metrics: Metrics, hub: Hub, store: Store, bus: Bus) -> None:
     """The gauges: numbers that somebody else keeps."""
     metrics.gauge("realtime_connections", hub.counts, help="Live connections.", label="transport")
     metrics.gauge("realtime_subscriptions", hub.subscriptions, help="Live subscriptions.")
+    metrics.gauge(
+        "realtime_groups", hub.feeds.groups, help="Different views among them; each event is judged once for each."
+    )
     metrics.gauge("log_head", partial(_log_head, hub), help="Newest number routed of any live account's log.")
     metrics.gauge("bus_up", lambda: int(bus.up), help="1 while hints of other nodes arrive by the bus.")
     for name in store.stats():

@@ -31,6 +31,7 @@ from snackbase.log import configure_structlog, mask_foreign_loggers
 from snackbase.metrics import Counters, Metrics
 from snackbase.services.members import NewSuperadmin
 from snackbase.services.own import OwnRecords
+from snackbase.web.colleagues import Colleagues
 from snackbase.web.own import Auth, Handler, OwnRoutes
 
 log = structlog.get_logger("snackbase.app")
@@ -70,6 +71,7 @@ class SnackBase:
     Attributes:
         hook: decorators for your own code (contract §9). records: records for it (`services/own.py`).
         announce: called with what a start has to tell. dev: set by `serve --dev`; no setting turns it on.
+        colleagues: set by `serve --workers`: the other workers.
     """
 
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
@@ -78,6 +80,7 @@ class SnackBase:
         self._own_routes = OwnRoutes()
         self.announce: Callable[[Started], None] = tell_generated_password
         self.dev = False
+        self.colleagues: Colleagues | None = None
         load({}, **overrides)  # a wrong name or value is told where it stands, not at the start
         self._given = settings
         self._overrides = overrides
@@ -180,9 +183,12 @@ class SnackBase:
                     later=after_hooks,
                     stopping=lambda: self._stopping,
                     own=self._own_routes,
+                    colleagues=self.colleagues,
                     dev=self.dev,
                 )
                 self.records.bind(graph.records, core.store)
+                if self.colleagues is not None:
+                    await self.colleagues.open(metrics.numbers)
                 await self.hook.fire("on_bootstrap", refusing=False, app=self)
             except BaseException:
                 await core.close()
@@ -223,6 +229,8 @@ class SnackBase:
         with contextlib.suppress(SnackBaseError):
             await graph.core.key_uses.flush()
         await graph.core.close()
+        if self.colleagues is not None:
+            await self.colleagues.close()
         log.info("stopped")
 
     async def _live(self, receive: Receive, send: Send) -> None:

@@ -59,6 +59,7 @@ def main() -> None:
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes; on PostgreSQL.")
 @click.option("--supervised", type=int, hidden=True)
 @click.option("--worker", type=int, hidden=True)
+@click.option("--place", type=click.Path(path_type=Path), hidden=True)
 @click.option("--announcing", is_flag=True, hidden=True)
 def serve(app: str | None, **how: Any) -> None:
     """Start the server. APP names an application of your own: main:app.

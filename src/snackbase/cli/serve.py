@@ -19,7 +19,7 @@ import uvloop
 from snackbase import log
 from snackbase.app import SnackBase, Started
 from snackbase.cli.dev import Lifeline, ignore_interrupts
-from snackbase.cli.supervisor import Supervisor, check_workers, work, worker_command
+from snackbase.cli.supervisor import Supervisor, check_workers, work
 from snackbase.config import ConfigError, Settings
 from snackbase.gateway.sockets import listen
 from snackbase.gateway.systemd import NOTIFY, inherited, notify
@@ -39,6 +39,7 @@ def run(
     supervised: int | None = None,
     workers: int = 1,
     worker: int | None = None,
+    place: Path | None = None,
     announcing: bool = False,
 ) -> int:
     """Serve until a signal comes, or another process takes over. Returns the exit code.
@@ -46,7 +47,7 @@ def run(
     Args:
         dev: tell everybody what is wrong. supervised: the file descriptor that leads to the supervisor of `--dev`.
         workers: processes that serve. worker: this is one, and the file descriptor leads to what accepts for it;
-            `announcing`: it tells where the server is.
+            `place`: its number in the folder of all workers; `announcing`: it tells where the server is.
 
     Raises:
         ConfigError: a setting cannot be used, or `reference` names no application.
@@ -60,7 +61,7 @@ def run(
     if worker is not None:
         app.announce = announce
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(work(app, settings, worker, told=not announcing))
+            runner.run(work(app, settings, worker, place=place, told=not announcing))
         return 0
     if workers > 1:
         check_workers(settings)
@@ -77,14 +78,13 @@ def run(
     if handover is not None and settings.port not in (0, taken):
         raise ConfigError(f"SNACKBASE_PORT={settings.port}: a takeover keeps the port of the running server, {taken}")
     settings = app.configure(port=taken)
-    if workers > 1:
-        command = worker_command(reference, host=host, port=taken)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Supervisor(settings, command, workers, sockets, handover).run())
-    app.announce = announce
     # A successor is on the same sockets, wherever these came from.
     kept = [] if taken is None else ["--port", str(taken)]
     again = [*([reference] if reference else []), *([] if host is None else ["--host", host]), *kept]
+    if workers > 1:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(Supervisor(settings, again, workers, sockets, handover).run())
+    app.announce = announce
     process = Process(settings.data_dir, sockets, handover, lifeline, again)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(process.serve(app, settings))

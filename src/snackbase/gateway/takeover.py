@@ -90,6 +90,8 @@ class Desk:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         fresh = f"{NAME}.{os.getpid()}"
         try:
+            # On PostgreSQL, with a secret that was given, nobody else needs it.
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _short(self._folder, fresh) as name:
                 Path(name).unlink(missing_ok=True)
                 listener.bind(name)

@@ -138,6 +138,10 @@ class Feeds:
     def all(self) -> Sequence[LiveFeed]:
         return tuple(self._live.values())
 
+    def groups(self) -> int:
+        """Different views among all subscriptions."""
+        return sum(1 for live in self._live.values() for _ in live.groups())
+
     async def acquire(self, account_id: str) -> LiveFeed:
         """The account's feed, started at the log's head if it was not live. Pair with `release`.
 

@@ -8,7 +8,7 @@ Nothing here can tell who *may* see what: a `View` arrives with its predicate. W
 from the record before and after the change (contract §2), with the same code live and on replay.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -203,7 +203,7 @@ class _Groups:
             if not table:
                 del self.indexed[place]
 
-    def candidates(self, judged: Judged) -> Iterable[Group]:
+    def candidates(self, judged: Judged) -> Collection[Group]:
         """Every group the change might concern, each once."""
         if not self.indexed:
             return self.scanned
@@ -219,10 +219,11 @@ Events = list[tuple[Judged, Verdict, View]]
 
 
 class Tally(Protocol):
-    """Running totals (metrics.Counters): deliveries by wire, changes by operation, encodings."""
+    """Running totals (metrics.Counters): deliveries by wire, changes by operation, judgements, encodings."""
 
     deliveries: dict[str, int]
     events: dict[str, int]
+    judgements: int
     encodings: int
 
 
@@ -316,16 +317,18 @@ class Feed:
         if hits:
             self._deliver(hits, position, dirty)
 
-    def _judge(self, candidates: Iterable[Group], judged: Judged, hits: dict[Group, Events]) -> None:
+    def _judge(self, candidates: Collection[Group], judged: Judged, hits: dict[Group, Events]) -> None:
         # Looked up once: of a thousand groups most see nothing, and each costs little more than its predicate.
-        collection_id, through = judged.change.collection_id, judged.through
+        collection_id, through, elsewhere = judged.change.collection_id, judged.through, 0
         for group in candidates:
             view = group.views.get(collection_id)
             if view is None:
+                elsewhere += 1
                 continue
             verdict = through(view.sees)
             if verdict is not None:
                 hits.setdefault(group, []).append((judged, verdict, view))
+        self.tally.judgements += len(candidates) - elsewhere
 
     def _deliver(self, hits: dict[Group, Events], position: str, dirty: list[Any]) -> None:
         made: dict[tuple[object, ...], bytes] = {}

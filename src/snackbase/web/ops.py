@@ -14,8 +14,9 @@ from starlette.routing import BaseRoute, Route
 from snackbase.auth import token_of
 from snackbase.config import Settings
 from snackbase.errors import Forbidden, Unauthorized
-from snackbase.metrics import CONTENT_TYPE, Metrics
+from snackbase.metrics import CONTENT_TYPE, Metrics, render_all
 from snackbase.origins import Origins
+from snackbase.web.colleagues import Colleagues
 from snackbase.web.http import json_response
 
 try:
@@ -50,7 +51,7 @@ class OpsRoutes:
     """
     Args:
         fault: what is wrong with the store now, or None.
-        draining: whether this process is about to stop.
+        draining: whether this process is about to stop. colleagues: the other workers of this server, if it has any.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class OpsRoutes:
         metrics: Metrics,
         fault: Callable[[], str | None],
         draining: Callable[[], bool],
+        colleagues: Colleagues | None = None,
     ) -> None:
         self._metrics_token = settings.metrics_token
         self._origins = origins
         self._metrics = metrics
         self._fault = fault
         self._draining = draining
+        self._colleagues = colleagues
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -102,7 +105,9 @@ class OpsRoutes:
                 "Only this machine sees the numbers, unless SNACKBASE_METRICS_TOKEN is set and sent as a bearer token.",
                 code="metrics_local_only",
             )
-        return Response(self._metrics.render(), media_type=CONTENT_TYPE)
+        colleagues = self._colleagues
+        body = self._metrics.render() if colleagues is None else render_all(await colleagues.ask())
+        return Response(body, media_type=CONTENT_TYPE)
 
     async def _console(self, request: Request) -> Response:
         return RedirectResponse(f"{request.scope.get('root_path', '')}/_/")
