@@ -20,8 +20,12 @@ log = structlog.get_logger("snackbase.hub")
 SLICE = 256
 """Connections written in one go: about 2 ms at the 7-9 µs a send(2) costs here (bench/)."""
 WINDOW_S = 0.004
-"""Events that come faster than this share a write: below 250 rounds a second nobody waits, above it a delivery costs
-less the more events there are (500 a second to 200: half the writes)."""
+"""Rounds that come faster than this share a write: below 250 a second nobody waits, above it a delivery costs less the
+more events there are (500 a second to 200: half the writes). What counts is when rounds come, not when the last write
+ended: else writing would be put off into the next request's way as soon as both together take longer than the pause
+between two events (200 a second to 200: median latency of a create 2.6 times that without subscribers)."""
+PACE_OF = 8
+"""Rounds over which their distance is averaged, so that one that comes late or early changes nothing."""
 WATCH_S = 0.25
 
 
@@ -42,11 +46,19 @@ class Delivery:
         most, most_in_all: bytes that may wait unsent, for one connection and for the process.
         stall_s: how long unsent bytes may make no progress.
         slow: called with a connection that must end as a slow consumer; and whether nothing more may be kept for it.
+        clock: monotonic seconds.
     """
 
     def __init__(
-        self, *, most: int, most_in_all: int, stall_s: float, slow: Callable[[Connection, bool], None]
+        self,
+        *,
+        most: int,
+        most_in_all: int,
+        stall_s: float,
+        slow: Callable[[Connection, bool], None],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
+        self._clock = clock
         self._most = most
         self._most_in_all = most_in_all
         self._stall_s = stall_s
@@ -54,19 +66,26 @@ class Delivery:
         self.dirty: list[Connection] = []
         self._lagging: dict[Connection, Lag] = {}
         self._flushing = False
-        self._flushed_at = 0.0
+        self._flushed_at = self._asked_at = 0.0
+        self._pace_s = 2 * WINDOW_S
         self.buffered = 0
 
     def flush(self) -> None:
-        """Write the dirty connections: at once after a quiet time, else when the window since the last write is over.
+        """Write the dirty connections: at once, or, while rounds come fast, when the window since the last write is
+        over.
 
         A slice now and the rest in the loop's next turns.
         """
-        if self._flushing or not self.dirty:
+        if not self.dirty:
+            return
+        now = self._clock()
+        self._pace_s += (min(now - self._asked_at, 2 * WINDOW_S) - self._pace_s) / PACE_OF
+        self._asked_at = now
+        if self._flushing:
             return
         self._flushing = True
-        wait = self._flushed_at + WINDOW_S - monotonic()
-        if wait > 0:
+        wait = self._flushed_at + WINDOW_S - now
+        if wait > 0 and self._pace_s < WINDOW_S:
             asyncio.get_running_loop().call_later(wait, self._flush_slice)
         else:
             self._flush_slice()
@@ -85,12 +104,12 @@ class Delivery:
             asyncio.get_running_loop().call_soon(self._flush_slice)
         else:
             self._flushing = False
-            self._flushed_at = monotonic()
+            self._flushed_at = self._clock()
 
     def lagging(self, connection: Connection, buffered: int) -> None:
         """A write left bytes unsent."""
         if connection not in self._lagging:
-            self._lagging[connection] = Lag(connection.sent - buffered, monotonic())
+            self._lagging[connection] = Lag(connection.sent - buffered, self._clock())
         if buffered > self._most and connection.state is not State.ENDED:
             self._slow(connection, False)
 
@@ -101,7 +120,7 @@ class Delivery:
         """Look after the lagging connections, for ever."""
         while True:
             await asyncio.sleep(WATCH_S)
-            self.look(monotonic())
+            self.look(self._clock())
 
     def look(self, now: float) -> None:
         """End who makes no progress, and the worst while the process holds too much."""
