@@ -17,6 +17,7 @@ import math
 import os
 import re
 import secrets
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +129,8 @@ class Tokens:
             payload = self._read(token, "access")
             claims = Claims(
                 user_id=payload.user_id,
-                account_id=payload.account_id,
+                # One text for all members of an account, however many are connected.
+                account_id=sys.intern(payload.account_id),
                 session_id=payload.sid,
                 expires_at=payload.exp,
                 issued_at=max(payload.iat, payload.nbf),

@@ -9,7 +9,8 @@ from typing import Any
 
 from snackbase import SnackBase
 from snackbase.model import Change
-from snackbase.realtime.fanout import Feed, Judged, Membership, Verdict
+from snackbase.realtime.fanout import Feed, Judged, Verdict
+from snackbase.realtime.groups import Variant
 from snackbase.realtime.resume import Passage, Replay
 
 Route = Callable[[Feed, Sequence[Change], str, list[Any]], None]
@@ -56,7 +57,7 @@ def leak_account(feed: Feed, changes: Sequence[Change], position: str, dirty: li
         _route(other, changes, position, dirty)
 
 
-def join(feed: Feed, *given: Any, **more: Any) -> Membership:
+def join(feed: Feed, *given: Any, **more: Any) -> Variant:
     _feeds[feed] = None
     return _join(feed, *given, **more)
 

@@ -12,7 +12,8 @@ from snackbase import SnackBase
 from snackbase.hub import rights, views
 from snackbase.model import Change, Op
 from snackbase.realtime import fanout, resume
-from snackbase.realtime.fanout import Events, IndexedOn, Judged, Verdict, View
+from snackbase.realtime.fanout import Events, Judged, Verdict
+from snackbase.realtime.groups import IndexedOn, View
 from snackbase.rules import Rule, conjunction, conjuncts, predicate, tie
 
 _through = Judged.through

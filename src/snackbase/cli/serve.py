@@ -21,7 +21,7 @@ from snackbase.app import SnackBase, Started
 from snackbase.cli.dev import Lifeline, ignore_interrupts
 from snackbase.cli.supervisor import Supervisor, check_workers, work
 from snackbase.config import ConfigError, Settings
-from snackbase.gateway.sockets import listen
+from snackbase.gateway.sockets import limit_unacknowledged, listen
 from snackbase.gateway.systemd import NOTIFY, inherited, notify
 from snackbase.gateway.takeover import NAME, Desk, Handover, take_over
 from snackbase.gateway.uvicorn_server import build_server
@@ -78,6 +78,8 @@ def run(
     if handover is not None and settings.port not in (0, taken):
         raise ConfigError(f"SNACKBASE_PORT={settings.port}: a takeover keeps the port of the running server, {taken}")
     settings = app.configure(port=taken)
+    for one in sockets:
+        limit_unacknowledged(one, settings)
     # A successor is on the same sockets, wherever these came from.
     kept = [] if taken is None else ["--port", str(taken)]
     again = [*([reference] if reference else []), *([] if host is None else ["--host", host]), *kept]

@@ -9,6 +9,8 @@ Source: RFC 6455 §5 (framing), §7.4 (close codes), §8.1 (UTF-8).
 """
 
 import codecs
+from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -59,6 +61,9 @@ class Violation(msgspec.Struct, frozen=True):
 Event = Message | Ping | Pong | Close | Violation
 
 
+NewParser = Callable[[], "FrameParser"]
+
+
 class FrameParser:
     """`feed` bytes as they come, then call `next_event` until it returns None.
 
@@ -99,15 +104,15 @@ class FrameParser:
         self._frame_fin = False
         self._frame_mask = b""
 
+    @classmethod
+    def maker(cls, *, max_message_bytes: int, max_fragments: int = MAX_FRAGMENTS) -> NewParser:
+        """What makes parsers with these limits."""
+        return partial(cls, max_message_bytes=max_message_bytes, max_fragments=max_fragments)
+
     @property
     def unfinished(self) -> bool:
         """Whether a message or a frame has begun and not ended."""
         return self._opcode != 0 or self._position < len(self._buffer)
-
-    def allow(self, *, max_message_bytes: int, max_fragments: int) -> None:
-        """Change the limits, from the next frame on."""
-        self._max_bytes = max_message_bytes
-        self._max_fragments = max_fragments
 
     def feed(self, data: bytes) -> None:
         if self._position == len(self._buffer):

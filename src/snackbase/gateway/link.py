@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from snackbase.errors import HEARTBEAT_TIMEOUT, RATE_LIMITED, RESTARTING, Closing
-from snackbase.gateway.frames import Close, Event, FrameParser, Message, Ping, Pong
+from snackbase.gateway.frames import Close, Event, FrameParser, Message, NewParser, Ping, Pong
 from snackbase.gateway.wire import CLOSE, PING, PONG, WEBSOCKET, SseWire, close_payload, frame
 from snackbase.realtime import protocol
 from snackbase.realtime.limits import Bucket
@@ -190,10 +190,12 @@ class WebSocketLink(TransportLink):
     """A WebSocket of this process's own.
 
     Args:
+        parser: makes one. Between messages a client has none: it is made when bytes come, and let go when they end with
+            a message.
         plain: who is told what a hub's connection need not know; None = nobody.
     """
 
-    __slots__ = ("_delivering", "_parser", "_pings", "_stale_pongs", "plain")
+    __slots__ = ("_delivering", "_new_parser", "_parser", "_pings", "_stale_pongs", "plain")
 
     wire: Wire = WEBSOCKET
     pings = True
@@ -204,11 +206,12 @@ class WebSocketLink(TransportLink):
         receiver: Receiver,
         registry: set[Any],
         *,
-        parser: FrameParser,
+        parser: NewParser,
         plain: PlainReceiver | None = None,
     ) -> None:
         super().__init__(transport, receiver, registry)
-        self._parser = parser
+        self._new_parser = parser
+        self._parser: FrameParser | None = None
         self._delivering = False
         self._stale_pongs = 0
         self._pings: Bucket | None = None
@@ -224,8 +227,8 @@ class WebSocketLink(TransportLink):
             self._receiver = receiver
 
     def allow(self, *, max_message_bytes: int, max_fragments: int) -> None:
-        """Other limits than the settings'; for the echo mode, whose test cases send megabytes."""
-        self._parser.allow(max_message_bytes=max_message_bytes, max_fragments=max_fragments)
+        """Other limits than the settings', from the next message on; for the echo mode, whose cases send megabytes."""
+        self._new_parser = FrameParser.maker(max_message_bytes=max_message_bytes, max_fragments=max_fragments)
 
     def ping(self) -> None:
         self.write([_PING])
@@ -243,7 +246,7 @@ class WebSocketLink(TransportLink):
 
     def resume_reading(self) -> None:
         super().resume_reading()
-        if self._parser.unfinished:
+        if self._unfinished:
             # Not from here: the caller is in the middle of its own work.
             asyncio.get_running_loop().call_soon(self._deliver)
 
@@ -255,6 +258,8 @@ class WebSocketLink(TransportLink):
             self.close(RESTARTING)
 
     def data_received(self, data: bytes) -> None:
+        if self._parser is None:
+            self._parser = self._new_parser()
         self._parser.feed(data)
         self._deliver()
 
@@ -267,12 +272,20 @@ class WebSocketLink(TransportLink):
             self.plain.resume_writing()
 
     def _deliver(self) -> None:
-        if self._delivering:
+        parser = self._parser
+        if self._delivering or parser is None:
             return
         self._delivering = True
-        while not self._paused and (event := self._parser.next_event()) is not None:
+        while not self._paused and (event := parser.next_event()) is not None:
             self._handle(event)
         self._delivering = False
+        if not parser.unfinished and not parser.done:
+            self._parser = None
+
+    @property
+    def _unfinished(self) -> bool:
+        """Whether a frame or message has begun and not ended."""
+        return self._parser is not None and self._parser.unfinished
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Message):
@@ -293,7 +306,7 @@ class WebSocketLink(TransportLink):
             self._fail(event.code, event.reason)
 
     def _ponged(self) -> None:
-        if self._parser.unfinished:
+        if self._unfinished:
             self._stale_pongs += 1
             if self._stale_pongs >= MAX_STALE_PONGS:
                 self.close(HEARTBEAT_TIMEOUT)

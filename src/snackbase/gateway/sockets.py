@@ -3,6 +3,7 @@
 import asyncio
 import resource
 import socket
+from typing import Any
 
 from snackbase.config import Settings
 
@@ -39,6 +40,7 @@ def listen(settings: Settings, *, send_buffer_bytes: int = SEND_BUFFER_BYTES) ->
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         # Accepted sockets inherit it.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
+        limit_unacknowledged(listener, settings)
         try:
             listener.bind((address[0], port, *address[2:]))
         except OSError:
@@ -51,9 +53,31 @@ def listen(settings: Settings, *, send_buffer_bytes: int = SEND_BUFFER_BYTES) ->
     return sockets
 
 
-def limit_unacknowledged(transport: asyncio.Transport, seconds: float) -> None:
-    """Have the kernel end a connection whose peer acknowledges nothing (TCP(7), TCP_USER_TIMEOUT; Linux only)."""
-    sock = transport.get_extra_info("socket")
+def limit_unacknowledged(listener: socket.socket, settings: Settings) -> None:
+    """Have the kernel end a connection whose peer acknowledges nothing: for an event stream the stand-in for pings, for
+    others the end of an answer that nobody reads. Accepted sockets inherit it (TCP(7), TCP_USER_TIMEOUT; Linux only).
+    """
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
-    if option is not None and sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))
+    if option is not None and listener.family in (socket.AF_INET, socket.AF_INET6):
+        seconds = settings.realtime_ping_seconds + settings.realtime_pong_seconds
+        listener.setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))
+
+
+class AddressesOnly:
+    """A transport without its socket object: who wants the two addresses has to ask the transport itself.
+
+    uvloop makes the object when it is asked for and keeps it, with both addresses, for as long as the connection lives:
+    350 bytes of an idle connection's 4 KB.
+    """
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "socket":
+            return default
+        info = self._transport.get_extra_info(name, default)
+        # Host and port; those of IPv6 go on with its flow and scope.
+        return info[:2] if isinstance(info, tuple) else info

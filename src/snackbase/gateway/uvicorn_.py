@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self, cast
 import httptools
 import msgspec
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
@@ -21,10 +22,10 @@ from snackbase.config import Settings
 from snackbase.errors import BadRequest, HeadTooLarge, RateLimited, RequestTimeout, SnackBaseError, Unavailable
 from snackbase.gateway import handshake
 from snackbase.gateway.channel import Channel
-from snackbase.gateway.frames import FrameParser
+from snackbase.gateway.frames import FrameParser, NewParser
 from snackbase.gateway.joined import JoinedHead
 from snackbase.gateway.link import EXTENSION, Receiver, SseLink, WebSocketLink
-from snackbase.gateway.sockets import connection_limit, limit_unacknowledged
+from snackbase.gateway.sockets import AddressesOnly, connection_limit
 from snackbase.gateway.wire import SSE, SSE_BARE, SseWire
 from snackbase.hub.turns import Turns
 
@@ -57,19 +58,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     head_s: float
     max_message_bytes: int
+    parser: NewParser
     connections: int
     """Open connections of every kind; one more is told 503, so that the process keeps files for its database."""
-    unacknowledged_s: float
-    """How long a client may acknowledge nothing (TCP_USER_TIMEOUT): for an event stream the stand-in for pings, for
-    others the end of an answer that nobody reads."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         return cls(
             head_s=settings.request_timeout_seconds,
             max_message_bytes=settings.realtime_max_message_bytes,
+            parser=FrameParser.maker(max_message_bytes=settings.realtime_max_message_bytes),
             connections=connection_limit(),
-            unacknowledged_s=settings.realtime_ping_seconds + settings.realtime_pong_seconds,
         )
 
 
@@ -97,11 +96,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._deaf = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        super().connection_made(transport)
+        super().connection_made(AddressesOnly(transport))  # type: ignore[arg-type]  # all it asks of it now
+        self.transport, self.flow = transport, FlowControl(transport)
         if len(self.connections) > self.limits.connections:
             self._refuse(Unavailable("This server has no room for more connections.", code="overloaded"))
             return
-        limit_unacknowledged(transport, self.limits.unacknowledged_s)
         self._await_head()
         if not self.entrance.free():
             # A thousand who come back in one moment must not be one long hold for those who are here.
@@ -389,13 +388,14 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _scope(self, request: handshake.Request, channel: Channel) -> dict[str, Any]:
         root_path = self._config.root_path
+        addresses = cast(asyncio.Transport, AddressesOnly(self._transport))
         return {
             "type": "websocket",
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
             "http_version": "1.1",
             "scheme": "wss" if is_ssl(self._transport) else "ws",
-            "server": get_local_addr(self._transport),
-            "client": get_remote_addr(self._transport),
+            "server": get_local_addr(addresses),
+            "client": get_remote_addr(addresses),
             "root_path": root_path,
             "path": root_path + request.path,
             "raw_path": root_path.encode("ascii") + request.raw_path,
@@ -411,9 +411,8 @@ class WebSocketProtocol(asyncio.Protocol):
             if self._transport.is_closing():
                 raise OSError("The client is gone.")
             head = handshake.switching_protocols(key, subprotocol, [*self._state.default_headers, *headers])
-            parser = FrameParser(max_message_bytes=self.limits.max_message_bytes)
             connections: set[Any] = self._state.connections
-            link = WebSocketLink(self._transport, channel, connections, parser=parser, plain=channel)
+            link = WebSocketLink(self._transport, channel, connections, parser=self.limits.parser, plain=channel)
             connections.discard(self)
             self._transport.write(head)
             self._transport.set_protocol(link)

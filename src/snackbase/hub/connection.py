@@ -4,6 +4,7 @@ Owns nothing but the client's own state; every decision is the session's (pure) 
 """
 
 from collections import deque
+from sys import intern
 from typing import Protocol
 
 from snackbase.auth import Claims
@@ -75,7 +76,7 @@ class Connection(Session):
     ) -> None:
         super().__init__(connection_id, wire, stages=stages, now=now, timing=timing)
         self.desk = desk
-        self.address = address
+        self.address = intern(address)  # behind a proxy that hides its clients, everybody's
         self.account = account
         self.claims: Claims | None = None
         self.link: Link | None = None
@@ -84,7 +85,7 @@ class Connection(Session):
         self.inbox: deque[ClientMessage] | None = None
         self.sent = 0
         self.closing: Closing | None = None
-        self.replays: list[Replay] = []
+        self.replays: tuple[Replay, ...] = ()
         self.renewals = self.renewal = 0
 
     @property

@@ -188,7 +188,7 @@ class Past:
         if self._rights.renewing(connection, subscription):
             return
         replay = Replay(connection, [(subscription, found.head)])
-        connection.replays.append(replay)
+        connection.replays += (replay,)
         self._spawn(self._send(connection, replay, pages), name="snapshot")
 
     async def _consistent(

@@ -67,7 +67,7 @@ class Replays:
     def begin(self, connection: Connection, replay: Replay) -> None:
         """Tell a client what it missed, then join its subscriptions to the live stream."""
         if replay not in connection.replays:
-            connection.replays.append(replay)
+            connection.replays += (replay,)
         self._ready.append((connection, replay))
         if not self._running:
             self._running = True
@@ -106,15 +106,14 @@ class Replays:
     async def _step(self, connection: Connection, replay: Replay) -> None:
         """One piece of one replay."""
         if connection.state is not State.LIVE or not replay.parts:
-            if replay in connection.replays:
-                connection.replays.remove(replay)
+            _forget(connection, replay)
             return
         live, link = connection.feed, connection.link
         if link is None or link.buffered() > HIGH_WATER:
             self._later(connection, replay, WAIT_S)
             return
         if replay.at.seq == live.at.seq:
-            connection.replays.remove(replay)
+            _forget(connection, replay)
             self._caught_up(connection, replay)
             connection.flush()
             return
@@ -147,7 +146,7 @@ class Replays:
             await self._passages.fetch(connection.feed.account_id, replay.at.seq, monotonic())
         except Pruned:
             if connection.state is State.LIVE and replay in connection.replays:
-                connection.replays.remove(replay)
+                _forget(connection, replay)
                 self._expired(connection, replay)
                 connection.flush()
         except Exception as error:
@@ -159,3 +158,7 @@ class Replays:
 
     def _later(self, connection: Connection, replay: Replay, wait_s: float) -> None:
         self._waiting.append((monotonic() + wait_s, connection, replay))
+
+
+def _forget(connection: Connection, replay: Replay) -> None:
+    connection.replays = tuple(one for one in connection.replays if one is not replay)

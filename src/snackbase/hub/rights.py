@@ -113,7 +113,7 @@ class Rights:
         for subscription in connection.subscriptions.values():
             self._leave(connection, subscription)
         connection.subscriptions.clear()
-        connection.replays.clear()
+        connection.replays = ()
         connection.held = 0
 
     def unnamed(self, connection: Connection) -> frozenset[str]:

@@ -12,7 +12,8 @@ from typing import Any
 from snackbase.catalog import Catalog, Definition, auth_of
 from snackbase.model import SYSTEM_FIELDS, Principal
 from snackbase.realtime import protocol
-from snackbase.realtime.fanout import OPERATION_BITS, IndexedOn, View
+from snackbase.realtime.fanout import OPERATION_BITS
+from snackbase.realtime.groups import IndexedOn, View
 from snackbase.realtime.protocol import EVERY_COLLECTION, ProtocolError, SubscribeRequest
 from snackbase.realtime.session import Subscription
 from snackbase.rules import (
@@ -84,7 +85,8 @@ def _view(
     rule = None if principal.superadmin else definition.rule("list")
     wanted = _filter(definition, request, readable, every=every)
     both = _together(rule, wanted)
-    subscription.claims |= both.claims
+    # Not `|=` alone: that makes a new set for each of ten thousand who subscribe to the same.
+    subscription.claims = subscription.claims | both.claims if subscription.claims else both.claims
     whole = bound(both, auth)
     # Under `*` one collection that hides a field the filter names must not keep the others from being followed.
     hidden = wanted is not None and readable is not None and not wanted.fields <= readable

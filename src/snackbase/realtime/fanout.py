@@ -8,64 +8,18 @@ Nothing here can tell who *may* see what: a `View` arrives with its predicate. W
 from the record before and after the change (contract §2), with the same code live and on replay.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from snackbase.model import Change, Head, Op, rfc3339
-from snackbase.realtime.link import Wire
+from snackbase.realtime.groups import Group, Groups, Member, Predicate, Variant, View, look
 
-Predicate = Callable[[Mapping[str, Any]], bool]
 CREATE, UPDATE, DELETE = 1, 2, 4
 OPERATION_BITS = {"create": CREATE, "update": UPDATE, "delete": DELETE}
 OPERATION_NAMES = {bit: name for name, bit in OPERATION_BITS.items()}
 _encode = msgspec.json.Encoder().encode
-
-
-class Member(Protocol):
-    """What fan-out needs of a session: its outbox, and whether its messages must be staged (see `unstage`)."""
-
-    wire: Wire
-    out: list[bytes]
-    staged: list[bytes] | None
-    held: int
-
-
-class IndexedOn(msgspec.Struct, frozen=True):
-    """A view that can only match records whose `field` holds one of `values`.
-
-    `elements`: the field is a JSON array and one of its elements must be such a value.
-    """
-
-    field: str
-    values: tuple[str | int | float, ...]
-    elements: bool = False
-
-
-class View(msgspec.Struct, frozen=True, kw_only=True):
-    """What one principal sees of one collection through one subscription.
-
-    Attributes:
-        key: equal keys mean equal views: rule, filter, fields and the values of the claims they use.
-        sees: judges a record; None = sees every record of the account.
-        fields: what events may show, `id` included; None = everything.
-        names: every field of a record, in its order; rows of the log from before a field was added lack it.
-        index: a necessary condition, so that events of others need not even be judged.
-    """
-
-    collection_id: str
-    collection: str
-    key: tuple[object, ...]
-    sees: Predicate | None
-    names: tuple[str, ...] = ()
-    fields: tuple[str, ...] | None = None
-    index: IndexedOn | None = None
-
-    @property
-    def costly(self) -> bool:
-        """Whether every event of the collection has to be judged for it: nothing tells before that it cannot match."""
-        return self.sees is not None and self.index is None
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -77,6 +31,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 _CREATED, _UPDATED, _DELETED = Verdict(CREATE), Verdict(UPDATE), Verdict(DELETE)
 _ENTERED, _LEFT = Verdict(CREATE, "enter"), Verdict(DELETE, "leave")
+_HASHED = frozenset({str, int, float})
 
 
 class Judged:
@@ -118,102 +73,6 @@ class Judged:
         return found
 
 
-class Variant:
-    """The members of a group whose bytes are equal."""
-
-    __slots__ = ("bits", "members", "name", "stages", "wire")
-
-    def __init__(self, bits: int, name: str | None, wire: Wire, *, stages: bool) -> None:
-        self.bits = bits
-        self.name = name
-        self.wire = wire
-        self.stages = stages
-        self.members: dict[Member, None] = {}
-
-
-class Group:
-    """Subscriptions with equal views. For `*` one group spans collections, so its view is looked up by collection."""
-
-    __slots__ = ("index", "key", "variants", "views")
-
-    def __init__(self, key: tuple[object, ...], views: Mapping[str, View], index: IndexedOn | None) -> None:
-        self.key = key
-        self.views = views
-        self.index = index
-        self.variants: dict[tuple[int, str | None, Wire, bool], Variant] = {}
-
-    @property
-    def costly(self) -> bool:
-        return any(view.costly for view in self.views.values())
-
-    def variant(self, bits: int, name: str | None, wire: Wire, *, stages: bool) -> Variant:
-        key = (bits, name, wire, stages)
-        found = self.variants.get(key)
-        if found is None:
-            found = self.variants[key] = Variant(bits, name, wire, stages=stages)
-        return found
-
-
-class Membership:
-    """One subscription's place in a feed; `leave` with it. Held by the subscription."""
-
-    __slots__ = ("collection_id", "group", "key")
-
-    def __init__(self, collection_id: str, group: Group, key: tuple[int, str | None, Wire, bool]) -> None:
-        self.collection_id = collection_id
-        self.group = group
-        self.key = key
-
-
-_NOBODY: dict[Group, None] = {}
-_HASHED = frozenset({str, int, float})
-
-
-class _Groups:
-    """The groups of one collection: those that every change must be shown to, and those found by a field's value."""
-
-    __slots__ = ("by_key", "indexed", "scanned")
-
-    def __init__(self) -> None:
-        self.by_key: dict[tuple[object, ...], Group] = {}
-        self.scanned: dict[Group, None] = {}
-        self.indexed: dict[tuple[str, bool], dict[object, dict[Group, None]]] = {}
-
-    def add(self, group: Group) -> None:
-        self.by_key[group.key] = group
-        if group.index is None:
-            self.scanned[group] = None
-            return
-        place = (group.index.field, group.index.elements)
-        # Who has no value at all (no groups, say) can match nothing, and stands in no table.
-        for value in group.index.values:
-            self.indexed.setdefault(place, {}).setdefault(value, {})[group] = None
-
-    def remove(self, group: Group) -> None:
-        del self.by_key[group.key]
-        if group.index is None:
-            del self.scanned[group]
-            return
-        place = (group.index.field, group.index.elements)
-        for value in set(group.index.values):
-            table = self.indexed[place]
-            del table[value][group]
-            if not table[value]:
-                del table[value]
-            if not table:
-                del self.indexed[place]
-
-    def candidates(self, judged: Judged) -> Collection[Group]:
-        """Every group the change might concern, each once."""
-        if not self.indexed:
-            return self.scanned
-        found = dict(self.scanned)
-        for (field, elements), table in self.indexed.items():
-            for value in judged.values(field, elements=elements):
-                found.update(table.get(value, _NOBODY))
-        return found
-
-
 EVERY = "*"
 Events = list[tuple[Judged, Verdict, View]]
 
@@ -243,45 +102,40 @@ class Feed:
         self.tally = tally
         self.members = 0
         self.costly = 0
-        self._groups: dict[str, _Groups] = {}
+        self._groups: dict[str, Groups] = {}
 
-    def join(self, member: Member, view: View, *, bits: int, name: str | None) -> Membership:
-        """Add a subscription to one collection: from the next change on it is delivered."""
-        return self._join(member, {view.collection_id: view}, every=False, bits=bits, name=name)
+    def join(self, member: Member, view: View, *, bits: int, name: str | None) -> Variant:
+        """Add a subscription to one collection: from the next change on it is delivered. `leave` with what it gives."""
+        return self._join(member, view.collection_id, Group(view.key, view), bits=bits, name=name)
 
-    def join_every(self, member: Member, views: Mapping[str, View], *, bits: int, name: str | None) -> Membership:
+    def join_every(self, member: Member, views: Mapping[str, View], *, bits: int, name: str | None) -> Variant:
         """Add a subscription to `*`: one list over the collections that `views` has by id."""
-        return self._join(member, views, every=True, bits=bits, name=name)
+        return self._join(member, EVERY, Group(_key(views, every=True), None, views), bits=bits, name=name)
 
-    def _join(
-        self, member: Member, views: Mapping[str, View], *, every: bool, bits: int, name: str | None
-    ) -> Membership:
-        collection_id, key = EVERY if every else next(iter(views)), _key(views, every=every)
-        groups = self._groups.setdefault(collection_id, _Groups())
-        group = groups.by_key.get(key)
+    def _join(self, member: Member, place: str, fresh: Group, *, bits: int, name: str | None) -> Variant:
+        groups = self._groups.get(place)
+        if groups is None:
+            groups = self._groups[place] = Groups()
+        group = groups.by_key.get(fresh.key)
         if group is None:
-            group = Group(key, views, None if every else views[collection_id].index)
+            group = fresh
             groups.add(group)
             self.costly += group.costly
-        stages = member.staged is not None
-        group.variant(bits, name, member.wire, stages=stages).members[member] = None
         self.members += 1
-        return Membership(collection_id, group, (bits, name, member.wire, stages))
+        return group.add(member, look(bits, name, member.wire, member.staged is not None))
 
-    def leave(self, member: Member, membership: Membership) -> None:
+    def leave(self, member: Member, variant: Variant) -> None:
         """Take a subscription out; groups without members are forgotten."""
-        group = membership.group
-        variant = group.variants[membership.key]
-        del variant.members[member]
+        group = variant.group
         self.members -= 1
-        if not variant.members:
-            del group.variants[membership.key]
-        if not group.variants:
-            groups = self._groups[membership.collection_id]
-            groups.remove(group)
-            self.costly -= group.costly
-            if not groups.by_key:
-                del self._groups[membership.collection_id]
+        if variant.remove(member) or group.remove(variant):
+            return
+        place = EVERY if group.view is None else group.view.collection_id
+        groups = self._groups[place]
+        groups.remove(group)
+        self.costly -= group.costly
+        if not groups.by_key:
+            del self._groups[place]
 
     def has(self, subscription_views: Mapping[str, View], *, every: bool) -> bool:
         """Whether a subscription with these views would share a group that is there already."""
@@ -321,7 +175,7 @@ class Feed:
         # Looked up once: of a thousand groups most see nothing, and each costs little more than its predicate.
         collection_id, through, elsewhere = judged.change.collection_id, judged.through, 0
         for group in candidates:
-            view = group.views.get(collection_id)
+            view = group.view or group.views.get(collection_id)
             if view is None:
                 elsewhere += 1
                 continue
@@ -334,24 +188,24 @@ class Feed:
         made: dict[tuple[object, ...], bytes] = {}
         staging: dict[Member, None] = {}
         for group, events in hits.items():
-            for variant in group.variants.values():
-                chosen = [event for event in events if event[1].bit & variant.bits]
+            for variant in group.variants:
+                (bits, name, wire, stages), members = variant.look, variant.members
+                chosen = [event for event in events if event[1].bit & bits]
                 if not chosen:
                     continue
-                payloads = payloads_of(chosen, variant.name, position, made)
-                count = len(variant.members)
-                deliveries, wire = self.tally.deliveries, variant.wire.name
-                deliveries[wire] = deliveries.get(wire, 0) + count * len(payloads)
-                if variant.stages:
-                    for member in variant.members:
+                payloads = payloads_of(chosen, name, position, made)
+                deliveries = self.tally.deliveries
+                deliveries[wire.name] = deliveries.get(wire.name, 0) + len(members) * len(payloads)
+                if stages:
+                    for member in members:
                         if member.staged is not None:
                             member.staged.extend(payloads)
                         staging[member] = None
                     continue
-                frames = [variant.wire.message(payload) for payload in payloads[:-1]]
-                frames.append(variant.wire.resumable(payloads[-1], position.encode()))
+                frames = [wire.message(payload) for payload in payloads[:-1]]
+                frames.append(wire.resumable(payloads[-1], position.encode()))
                 frame = frames[0] if len(frames) == 1 else b"".join(frames)
-                for member in variant.members:
+                for member in members:
                     if not member.out:
                         dirty.append(member)
                     member.out.append(frame)

@@ -24,6 +24,8 @@ class Wire(Protocol):
         """The bytes of one JSON message that moves the client's resume point: SSE writes it as `id:`."""
         ...
 
+    def __hash__(self) -> int: ...
+
 
 class Link(Protocol):
     """One client's transport. No method raises or blocks; after close or abort all of them do nothing."""

@@ -7,6 +7,7 @@ such as `operation` would otherwise silently subscribe to everything.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -126,20 +127,25 @@ def subscribe_requests(message: ClientMessage) -> tuple[SubscribeRequest, ...]:
     else:
         if message.collection is None:
             raise ProtocolError("invalid_message", "`subscribe` needs a `collection`.")
-        requests = (
-            SubscribeRequest(
-                collection=message.collection,
-                operations=message.operations,
-                filter=message.filter,
-                fields=message.fields,
-                since=message.since,
-                snapshot=message.snapshot,
-                id=message.id,
-            ),
-        )
+        one = _live_request(message.collection, message.operations, message.filter, message.fields, message.id)
+        if message.since is not None or message.snapshot is not None:
+            one = msgspec.structs.replace(one, since=message.since, snapshot=message.snapshot)
+        requests = (one,)
     for request in requests:
         check_request(request)
     return requests
+
+
+@lru_cache(maxsize=1024)
+def _live_request(
+    collection: str,
+    operations: tuple[str, ...] | None,
+    filter: str | None,
+    fields: tuple[str, ...] | str | None,
+    name: str | None,
+) -> SubscribeRequest:
+    """Ten thousand who ask for the same share one request, which is kept for as long as they are subscribed."""
+    return SubscribeRequest(collection=collection, operations=operations, filter=filter, fields=fields, id=name)
 
 
 def _with_since(request: SubscribeRequest, since: str) -> SubscribeRequest:

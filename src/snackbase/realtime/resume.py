@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from snackbase.model import Change, Head, Op
-from snackbase.realtime.fanout import Judged, Member, events_through, payloads_of, unstage
+from snackbase.realtime.fanout import Judged, events_through, payloads_of, unstage
+from snackbase.realtime.groups import Member
 from snackbase.realtime.link import Wire
 from snackbase.realtime.position import Positions, Token
 from snackbase.realtime.session import Subscription

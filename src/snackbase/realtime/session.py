@@ -13,7 +13,7 @@ from snackbase import errors
 from snackbase.errors import Closing
 from snackbase.model import Principal, rfc3339
 from snackbase.realtime import protocol
-from snackbase.realtime.fanout import Membership, View
+from snackbase.realtime.groups import Variant, View
 from snackbase.realtime.limits import Bucket
 from snackbase.realtime.link import Wire
 from snackbase.realtime.protocol import SubscribeRequest
@@ -48,16 +48,25 @@ class Subscription:
         since_seq: the number after which it is told everything, live or replayed.
     """
 
-    __slots__ = ("bits", "claims", "collection_id", "membership", "request", "since_seq", "views")
+    __slots__ = ("_seen", "bits", "claims", "collection_id", "membership", "request", "since_seq")
 
     def __init__(self, request: SubscribeRequest, collection_id: str, bits: int) -> None:
         self.request = request
         self.collection_id = collection_id
         self.bits = bits
         self.claims: frozenset[str] = frozenset()
-        self.views: Mapping[str, View] = {}
-        self.membership: Membership | None = None
+        self._seen: View | Mapping[str, View] = {}
+        self.membership: Variant | None = None
         self.since_seq = 0
+
+    @property
+    def views(self) -> Mapping[str, View]:
+        """By the ids of their collections. A single one, as nearly all subscriptions have, needs no mapping to keep."""
+        return {self._seen.collection_id: self._seen} if isinstance(self._seen, View) else self._seen
+
+    @views.setter
+    def views(self, views: Mapping[str, View]) -> None:
+        self._seen = next(iter(views.values())) if len(views) == 1 else views
 
     @property
     def view_key(self) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ to anybody but the two who compare it (login, change of password).
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -56,6 +57,12 @@ def account_of(row: Sequence[Any]) -> Account:
     )
 
 
+@lru_cache(maxsize=1024)
+def _groups(text: str) -> tuple[str, ...]:
+    """Members of the same groups share one tuple, however many of them are connected."""
+    return msgspec.json.decode(text, type=tuple[str, ...])
+
+
 def user_of(row: Sequence[Any]) -> User:
     return User(
         id=row[0],
@@ -63,7 +70,7 @@ def user_of(row: Sequence[Any]) -> User:
         email=row[2],
         role=row[3],
         role_id=row[4],
-        groups=msgspec.json.decode(row[5], type=tuple[str, ...]) if row[5] != "[]" else (),
+        groups=_groups(row[5]),
         is_active=bool(row[6]),
         created_at=row[7],
         last_login=row[8],

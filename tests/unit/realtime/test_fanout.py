@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from snackbase.metrics import Counters
 from snackbase.model import Change, Head, Op
-from snackbase.realtime.fanout import CREATE, DELETE, UPDATE, Feed, IndexedOn, Predicate, View
+from snackbase.realtime.fanout import CREATE, DELETE, UPDATE, Feed
+from snackbase.realtime.groups import IndexedOn, Predicate, View
 from snackbase.realtime.link import Wire
 
 ALL = CREATE | UPDATE | DELETE
@@ -380,3 +381,43 @@ def test_a_client_that_applies_create_update_and_delete_holds_exactly_the_list(
                 assert (operation == "create") == (record["id"] not in held)
                 held[record["id"]] = record
         assert held == {i: record for i, record in log.records.items() if sees is None or sees(record)}
+
+
+PLACES = st.tuples(
+    st.sampled_from(["u1", "u1 too", "u1 or u2", "all"]), st.sampled_from([ALL, CREATE]), st.sampled_from([None, "one"])
+)
+"""Which of the views, operations and name of a subscription: few, so that many share a group, a variant or a value."""
+INDEXES = {"u1": ("u1",), "u1 too": ("u1",), "u1 or u2": ("u1", "u2")}
+COMINGS = st.lists(st.tuples(st.booleans(), PLACES, st.sampled_from([WIRE, STREAM]), st.integers(0, 99)), max_size=40)
+
+
+@given(COMINGS)
+@settings(max_examples=400)
+def test_however_members_come_and_go_each_gets_every_event_of_theirs_once(
+    comings: list[tuple[bool, tuple[str, int, str | None], Wire, int]],
+) -> None:
+    feed, log = Feed("a", Head(0, 0), Counters()), Log()
+    here: list[tuple[Client, Any, str, int]] = []
+    for comes, (which, bits, name), wire, number in comings:
+        if comes or not here:
+            client, values = Client(wire), INDEXES.get(which)
+            index = None if values is None else IndexedOn("owner", values)
+            sees = None if values is None else lambda record, values=values: record["owner"] in values
+            here.append(
+                (client, feed.join(client, view(sees, key=which, index=index), bits=bits, name=name), which, bits)
+            )
+        else:
+            client, place, _, _ = here.pop(number % len(here))
+            feed.leave(client, place)
+            client.out.clear()
+        owner = ("u1", "u2", "u3")[number % 3]
+        told = {id(client): len(client.messages()) for client, _, _, _ in here}
+        dirty = route(feed, log.change(Op.CREATE, f"r{log.seq}", {"owner": owner}))
+        assert len(dirty) == len(set(map(id, dirty)))
+        for client, _, which, _ in here:
+            concerned = which == "all" or owner in INDEXES[which]
+            assert len(client.messages()) - told[id(client)] == concerned
+    assert feed.members == len(here)
+    for client, place, _, _ in here:
+        feed.leave(client, place)
+    assert (list(feed.groups()), feed.members, feed.costly, feed._groups) == ([], 0, 0, {})
