@@ -135,10 +135,13 @@ class FaultProxy:
                     await asyncio.sleep(len(piece) / self.conditions.rate)
                 await self._flows.wait()
                 await pair.flows.wait()
+                if writer.transport.is_closing():
+                    return
                 writer.write(piece)
                 await writer.drain()
-        with contextlib.suppress(OSError):
-            writer.write_eof()
+        if not writer.transport.is_closing():
+            with contextlib.suppress(OSError):
+                writer.write_eof()
 
 
 def _sliced(data: bytes, size: int) -> list[bytes]:

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 from nats.aio.client import Client
 
 from proof.faults import FaultProxy
@@ -217,3 +220,35 @@ def test_a_url_that_cannot_be_one_of_nats_is_refused_without_showing_it(url: str
 
 def test_urls_of_a_cluster_are_taken() -> None:
     check_url("nats://a:4222, tls://user:word@b:4222")
+
+
+def test_a_line_that_breaks_with_hints_on_their_way_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Under uvloop, as servers run: its closed transports refuse what nats-py still wants to send."""
+    complaints: list[dict[str, Any]] = []
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+        async with (
+            NatsServer(tmp_path) as nats,
+            FaultProxy(nats.port) as line,
+            Node(f"nats://127.0.0.1:{line.port}", "n1") as node,
+        ):
+            await node.follow("a", "b", "c")
+            before = len(asyncio.all_tasks())
+            for connections in range(2, 5):
+                line.stall()
+                dropped = node.tally.get("not_sent", 0)
+                # Until the kernel, nats-py and the bus all hold as much as they may.
+                while node.tally.get("not_sent", 0) < dropped + 100:
+                    node.bus.publish([change(1, text="x" * 50_000)], 1)
+                    await asyncio.sleep(0)
+                line.reset()
+                await soon(lambda: not node.bus.up, "down")
+                line.heal()
+                await node.ear.until(lambda wanted=connections: node.ear.connections >= wanted, "up again")
+            await soon(lambda: len(asyncio.all_tasks()) <= before, "as many tasks as before")
+        gc.collect()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
+    assert complaints == []

@@ -11,7 +11,7 @@ import contextlib
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -43,6 +43,26 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 COMPLAIN_S = 60.0
 SCHEMES = ("nats", "tls")
 VERSIONS = "versions"
+
+
+class _Client(Client):
+    """nats-py's client, which ends also when its connection broke with something left to be sent.
+
+    It writes what is left first, which a closed transport of uvloop's answers with RuntimeError; then neither its
+    callbacks are called nor the task of each subscription ended.
+    """
+
+    async def _process_op_err(self, e: Exception) -> None:
+        self._forget()
+        await super()._process_op_err(e)
+
+    async def give_up(self) -> None:
+        """Close, and send nothing any more."""
+        self._forget()
+        await self.close()
+
+    def _forget(self) -> None:
+        self._pending, self._pending_data_size = [], 0
 
 
 class NatsBus:
@@ -152,7 +172,7 @@ class NatsBus:
         failures = 0
         while not self._closing:
             began = time.monotonic()
-            client = Client()
+            client = _Client()
             lost = asyncio.Event()
             try:
                 await self._connect(client, lost)
@@ -165,7 +185,7 @@ class NatsBus:
                 self._up = False
                 self._client = None
                 self._forget_outgoing()
-                await _close(client)
+                await _close(client.give_up)
             failures = 0 if time.monotonic() - began > LONGEST_PAUSE_S else failures + 1
             self._complain(reason, failures)
             pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures, 10))
@@ -180,7 +200,7 @@ class NatsBus:
                 async with asyncio.timeout(CLOSE_S):
                     await self._send_waiting(client)
                     await client.flush(timeout=1)
-            await _close(client)
+            await _close(client.close)
 
     async def _connect(self, client: Client, lost: asyncio.Event) -> None:
         async def closed() -> None:
@@ -328,9 +348,8 @@ async def _settled(client: Client) -> None:
         await client.flush(timeout=int(CONNECT_S))
 
 
-async def _close(client: Client) -> None:
-    if client.is_closed:
-        return
-    with contextlib.suppress(OSError, NatsError, TimeoutError):
+async def _close(close: Callable[[], Awaitable[None]]) -> None:
+    # Whatever goes wrong: what comes next is another connection, or the end.
+    with contextlib.suppress(Exception):
         async with asyncio.timeout(CLOSE_S):
-            await client.close()
+            await close()
