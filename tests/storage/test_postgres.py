@@ -12,7 +12,7 @@ import pytest
 from snackbase.errors import Conflict, SnackBaseError, TooLarge, Unavailable, ValidationFailed
 from snackbase.model import Change, Collection, Field, FieldType, Head, Index
 from snackbase.storage.base import Committed, Kept, Receipt, Statement, Store, Transaction
-from snackbase.storage.postgres import alter, run
+from snackbase.storage.postgres import alter, keeper, run
 from snackbase.storage.postgres.keeper import DAY_US
 from snackbase.storage.postgres.listener import words
 from snackbase.storage.postgres.store import PostgresStore
@@ -522,12 +522,13 @@ async def test_a_number_that_a_stopped_node_holds_delays_its_account_and_no_othe
     assert [change.seq for change in await whole_log(store)] == [1, 2, 3, 4, 5]
 
 
-async def test_a_session_that_stops_in_the_middle_of_a_group_is_ended_by_the_server(
-    open_store: OpenStore, session: Any
+@pytest.mark.parametrize("begin", [run.BEGIN % 1, keeper.BEGIN, alter.BEGIN % 1])
+async def test_a_session_that_stops_in_the_middle_is_ended_by_the_server(
+    open_store: OpenStore, session: Any, begin: str
 ) -> None:
     await open_store()
 
-    await session.execute(run.BEGIN % 1)
+    await session.execute(begin)
     assert await session.fetchval("SHOW idle_in_transaction_session_timeout") == "5s"
 
 

@@ -31,6 +31,8 @@ from snackbase.storage.schemachange import carry_out, decide
 
 log = logging.getLogger("snackbase.storage")
 
+# A node that stands still in the middle must not keep all others from writing.
+BEGIN = "BEGIN; SET LOCAL lock_timeout = %d; SET LOCAL idle_in_transaction_session_timeout = 5000"
 LOCK_MS = 1000
 TRIES = 8
 PAUSE_S = 0.25
@@ -115,7 +117,7 @@ class Changer:
     ) -> Outcome:
         for attempt in range(TRIES):
             try:
-                await connection.execute(f"BEGIN; SET LOCAL lock_timeout = {LOCK_MS}")
+                await connection.execute(BEGIN % LOCK_MS)
                 await connection.execute(f"SELECT pg_advisory_xact_lock({SCHEMA})")
                 plan = await drive(connection, decide(change, POSTGRES, literal))
                 now = rfc3339(self._now_us())

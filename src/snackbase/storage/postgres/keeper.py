@@ -26,6 +26,9 @@ DAY_US = 86_400_000_000
 DAYS_AHEAD = 2
 PARTITIONS_S = 600.0
 LONGEST_SLEEP_S = 5.0
+# A node that stands still must not hold heads for ever.
+BEGIN = """BEGIN; SET LOCAL lock_timeout = 1000; SET LOCAL synchronous_commit = off;
+    SET LOCAL idle_in_transaction_session_timeout = 5000"""
 OLDEST = """SELECT min(c.ts_us) FROM (SELECT account, floor_seq FROM _heads WHERE seq > floor_seq
     ORDER BY floor_ts_us LIMIT 1000) h JOIN LATERAL
     (SELECT ts_us FROM _changes WHERE account = h.account AND seq = h.floor_seq + 1) c ON true"""
@@ -91,7 +94,7 @@ class Keeper:
             return
         began = monotonic()
         # A piece that a crash undoes is found again, so nobody waits for the disk while the head is locked.
-        await connection.execute("BEGIN; SET LOCAL lock_timeout = 1000; SET LOCAL synchronous_commit = off")
+        await connection.execute(BEGIN)
         try:
             if await connection.fetchval(f"SELECT pg_try_advisory_xact_lock({KEEPING})"):
                 await drive(connection, self._pruner.delete())
