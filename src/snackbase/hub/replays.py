@@ -37,7 +37,7 @@ class Replays:
     Args:
         caught_up: called when a replay stands where its feed stands: join, and say so.
         expired: called when the log was pruned under a replay.
-        behind: called with an account whose feed is behind a snapshot that was read from the store.
+        behind: called with an account whose feed is behind a place that a client has reached.
         spawn: starts a task that the application owns.
     """
 
@@ -112,14 +112,15 @@ class Replays:
         if link is None or link.buffered() > HIGH_WATER:
             self._later(connection, replay, WAIT_S)
             return
+        if max(replay.at.seq, replay.furthest) > live.at.seq:
+            # A snapshot, or another node, was ahead of what was routed here.
+            self._behind(live.account_id)
+            self._later(connection, replay, WAIT_S)
+            return
         if replay.at.seq == live.at.seq:
             _forget(connection, replay)
             self._caught_up(connection, replay)
             connection.flush()
-            return
-        if replay.at.seq > live.at.seq:
-            self._behind(live.account_id)
-            self._later(connection, replay, WAIT_S)
             return
         found = self._passages.at_hand(live.account_id, replay.at.seq, PIECE, monotonic())
         if not found:

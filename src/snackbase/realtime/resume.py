@@ -126,6 +126,11 @@ class Replay:
         self.parts = [(subscription, since.seq) for subscription, since in parts]
         self.at = min((since for _, since in parts), key=lambda head: head.seq)
 
+    @property
+    def furthest(self) -> int:
+        """The number up to which one of its subscriptions knows everything: live events before it were repetitions."""
+        return max((since for _, since in self.parts), default=0)
+
     def drop(self, subscription: Subscription) -> None:
         """The subscription is replaced, gone or to be judged anew."""
         self.parts = [part for part in self.parts if part[0] is not subscription]

@@ -329,6 +329,29 @@ async def test_several_subscriptions_are_replayed_as_one_in_the_order_of_the_log
     assert numbers(client) == list(range(1, 21))
 
 
+async def test_who_was_further_at_another_node_waits_until_this_one_is_there(scene: Scene) -> None:
+    behind = await scene.write(2)
+    live = await scene.home.client(person("bob", scene.account))
+    live.send(action="subscribe", collection="posts")
+    await live.until_types("subscribed")
+    deliver, scene.home.store.on_commit = scene.home.store.on_commit, lambda _changes: None
+    ahead = await scene.write(3)
+    scene.home.store.on_commit = deliver
+
+    client = await scene.home.client(person("ann", scene.account))
+    both = [
+        {"collection": "posts", "id": name, "since": since} for name, since in (("behind", behind), ("ahead", ahead))
+    ]
+    client.send(action="subscribe", subscriptions=both)
+    await client.until(lambda: len(client.messages("caught_up")) == 2)
+    await scene.write()
+    await client.until(lambda: [event["data"]["n"] for event in client.events()].count(6) == 2)
+
+    assert [message["position"] for message in client.messages("caught_up")] == [ahead, ahead]
+    heard = [(event["subscription"], event["data"]["n"]) for event in client.events()]
+    assert heard == [("behind", 3), ("behind", 4), ("behind", 5), ("behind", 6), ("ahead", 6)]
+
+
 async def test_one_list_over_everything_resumes_and_is_schema_when_collections_changed(scene: Scene) -> None:
     start = await scene.start()
     await scene.write(2)
