@@ -51,6 +51,7 @@ class FaultProxy:
         self._upstream = upstream
         self._pairs: set[_Pair] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._flows = asyncio.Event()
         self._flows.set()
@@ -62,10 +63,17 @@ class FaultProxy:
     async def __aexit__(self, *error: object) -> None:
         if self._server is not None:
             self._server.close()
+        # A connection that the loop has just accepted reaches `_accept` in its next turn.
+        await asyncio.sleep(0)
         self.reset()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        left = tuple(self._open)
+        for writer in left:
+            # Of a task that was cancelled before it began, while it connected, or before everything was sent.
+            _reset(writer)
+        await asyncio.gather(*(writer.wait_closed() for writer in left), return_exceptions=True)
 
     def heal(self) -> None:
         """As if nothing had ever been wrong; what stalled alone (`stall_some`) is cut."""
@@ -98,11 +106,21 @@ class FaultProxy:
             _reset(writer)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._pass_on(reader, writer)
+        await self._closed(writer)
+
+    async def _closed(self, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        self._open.discard(writer)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.conditions.refusing:
             _reset(writer)
             return
@@ -111,6 +129,7 @@ class FaultProxy:
         except OSError:
             _reset(writer)
             return
+        self._open.add(onward)
         pair = _Pair((writer, onward))
         pair.flows.set()
         self._pairs.add(pair)
@@ -125,6 +144,7 @@ class FaultProxy:
             self._pairs.discard(pair)
             for end in pair.writers:
                 end.close()
+        await self._closed(onward)
 
     async def _pump(self, pair: _Pair, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):
