@@ -18,6 +18,7 @@ from snackbase.cli import explain as why
 from snackbase.cli import serve as server
 from snackbase.cli import tail as stream
 from snackbase.cli.dev import Supervisor
+from snackbase.cli.moving import migrate_data
 from snackbase.cli.offline import OPERATOR, with_core
 from snackbase.cli.porting import collections, records
 from snackbase.config import ConfigError, load
@@ -239,4 +240,5 @@ def _server(url: str | None) -> str:
 
 
 main.add_command(collections)
+main.add_command(migrate_data)
 main.add_command(records)
