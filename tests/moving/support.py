@@ -32,7 +32,7 @@ ODD: list[dict[str, Any]] = [
     {"title": "\\N", "more": "\\N", "order": "\\."},
     {"title": "tab\tline\nreturn\rquote'\"back\\slash\x01\x7f\x85\u2028", "order": "a"},
     {"title": "e\u0301 \u00e9 ß ﬃ 日本語 \U0001f9c0 \ufffe\uffff", "order": "A"},
-    {"title": "ı İ i I", "order": "ä"},
+    {"title": "\u0131 \u0130 i I", "order": "ä"},
     {"title": "x" * 20_000, "order": "b"},
     {"count": 0, "open": False, "order": "c"},
     {"count": 2**53 - 1, "open": True, "order": "d"},
@@ -79,20 +79,19 @@ def settings(url: str) -> dict[str, Setting]:
     return {"DATABASE_URL": url, "SECRET_KEY": SECRET}
 
 
-def migrate_command(
-    folder: Path, url: str, *words: str, **environment: str
-) -> tuple[list[str], dict[str, str]]:
-    """The command line and the variables of `snackbase migrate-data` to a database."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SNACKBASE_")}
-    variables = {"PYTHONPATH": str(ROOT / "src"), "SNACKBASE_DATABASE_URL": url, "SNACKBASE_SECRET_KEY": SECRET}
-    command = [sys.executable, "-m", "snackbase", "migrate-data", *words]
-    return command, {**kept, **variables, **environment}
-
-
 def migrate(folder: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run it in a folder."""
-    command, variables = migrate_command(folder, url, *words)
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    """`snackbase migrate-data` in a folder, to a database."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SNACKBASE_")}
+    variables = {"PYTHONPATH": str(ROOT / "src"), "SNACKBASE_DATABASE_URL": url}
+    return subprocess.run(
+        [sys.executable, "-m", "snackbase", "migrate-data", *words],
+        cwd=folder,
+        env=kept | variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 class People:
@@ -113,7 +112,8 @@ class People:
         for one in self.members.values():
             told = {"account": one.account, "user": one.user, "token": one.token, "refresh_token": one.refresh_token}
             moved.append(Member(house, told, email=one.email, password=one.password))
-        return People(*moved, self.key, self.invitation)  # type: ignore[call-arg,misc]  # four of them
+        superadmin, ann, bob, eve = moved
+        return People(superadmin, ann, bob, eve, self.key, self.invitation)
 
 
 async def populate(house: House) -> People:
@@ -127,12 +127,17 @@ async def populate(house: House) -> People:
     await ann.request("POST", "/auth/logout", headers={"authorization": f"Bearer {(await ann.login_again()).token}"})
     key = (await ann.request("POST", "/admin/api-keys", json={"name": "bot"}, status=201)).json()["key"]
     invited = (await ann.request("POST", "/invitations", json={"email": "new@example.com"}, status=201)).json()
-    everybody = {f"{rule}_rule": '@request.auth.id != ""' for rule in ("list", "view", "create", "update", "delete")}
+    everybody: dict[str, Any] = {
+        f"{rule}_rule": '@request.auth.id != ""' for rule in ("list", "view", "create", "update", "delete")
+    }
     indexes = [{"fields": ["count", "title"]}]
     await house.collection(*KINDS, name="kinds", indexes=indexes, **everybody)
     reference = {"name": "kind", "type": "reference", "collection": "kinds", "on_delete": "cascade"}
     await house.collection("name", reference, name=LONG, **everybody)
-    rules = {"list_rule": 'created_by = @request.auth.id || "Größe" in @request.auth.groups', "create_rule": ""}
+    rules: dict[str, Any] = {
+        "list_rule": 'created_by = @request.auth.id || "Größe" in @request.auth.groups',
+        "create_rule": "",
+    }
     await house.collection("title", "hidden", name="owned", **rules, list_fields=["id", "title"])
     kinds = [await ann.create("kinds", **one) for one in ODD]
     await eve.create("kinds", title="eve's", order="0")

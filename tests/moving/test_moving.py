@@ -2,22 +2,12 @@
 
 import asyncio
 import hashlib
-import sqlite3
-import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
-import pytest
-
 from tests.conftest import MakeServer
 from tests.e2e.support import API, House, remember
-from tests.moving.support import LONG, People, folder_url, migrate, migrate_command, populate, settings, views
-from tests.storage.support import collection  # noqa: F401
-from tests.support.postgres import Cluster
-
-Views = dict[tuple[str, str], tuple[int, Any]]
+from tests.moving.support import LONG, People, folder_url, migrate, populate, settings, views
 
 
 def digest(folder: Path) -> str:
@@ -43,7 +33,7 @@ async def test_everything_is_the_same_after_the_move_and_after_the_way_back(
     async with House(old) as house:
         people = await populate(house)
         positions = await positions_of(people)
-        write = {"json": {"title": "once", "order": "once"}, "headers": {"Idempotency-Key": "the-key"}}
+        write: dict[str, Any] = {"json": {"title": "once", "order": "once"}, "headers": {"Idempotency-Key": "the-key"}}
         once = await people.ann.request("POST", "/records/kinds", **write)
         before = await views(people)
     assert {status for status, _ in before.values()} <= {200, 403}

@@ -117,7 +117,7 @@ class FolderTarget:
         self._forget()
         os.close(os.open(self._part, os.O_CREAT | os.O_RDWR, 0o600))
         self._connection = apsw.Connection(str(self._part), flags=apsw.SQLITE_OPEN_READWRITE)
-        for pragma in (f"application_id={APPLICATION_ID}", "synchronous=OFF", "journal_mode=OFF", "temp_store=MEMORY"):
+        for pragma in (f"application_id={APPLICATION_ID}", "synchronous=OFF", "journal_mode=OFF"):
             self._run(f"PRAGMA {pragma}")
         self._run("BEGIN")
         answered(self._run, migrate(SQLITE, now=self._now))
