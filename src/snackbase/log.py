@@ -9,6 +9,7 @@ import contextlib
 import logging
 import re
 import sys
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import msgspec
@@ -27,6 +28,22 @@ _SECRET = re.compile(
 _SIGNS = ("eyJ", "sb_", "oken=", "Bearer ")
 """One of them stands in every line with a secret: looking for them is cheaper than the pattern."""
 _SECRET_KEYS = frozenset({"token", "refresh_token", "password", "secret", "authorization", "api_key", "x-api-key"})
+
+
+class RequestLine(msgspec.Struct, frozen=True, kw_only=True):
+    """The access log's line, key for key as structlog renders it from the same values."""
+
+    method: str
+    path: str
+    status: int
+    duration_ms: float
+    client: str
+    user_id: str | None
+    event: str = "request"
+    logger: str
+    request_id: str
+    level: str = "info"
+    timestamp: datetime
 
 
 def masked(text: str) -> str:
@@ -64,7 +81,7 @@ def configure_structlog(*, level: str, json: bool, stream: TextIO | None = None)
     structlog.configure(
         processors=[_logger_name, *_processors(), *_rendering(json, out)],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=_Loggers(out),
+        logger_factory=_Loggers(out, plain=json and LEVELS[level] <= LEVELS["info"]),
         cache_logger_on_first_use=False,
     )
 
@@ -77,11 +94,53 @@ def mask_foreign_loggers() -> None:
             logger.addFilter(_MaskingFilter())
 
 
-class _Loggers:
-    """Makes structlog's innermost loggers; remembers the name each was asked for."""
+def write_request(
+    logger: str, *, method: str, path: str, status: int, duration_ms: float, client: str, user_id: str | None
+) -> None:
+    """The access log's line of one request, at level info.
 
-    def __init__(self, stream: TextIO) -> None:
+    Nearly all lines of a server are these, so where structlog would render JSON by the configuration above and nobody
+    has bound more than the request id, the same line is written without its help: 5 us instead of 40.
+    """
+    config, bound = structlog.get_config(), structlog.contextvars.get_contextvars()
+    loggers, request_id = config["logger_factory"], bound.get("request_id")
+    ours = isinstance(loggers, _Loggers) and loggers.plain and config["processors"][-1:] == [_mask_line]
+    if not ours or len(bound) != 1 or request_id is None:
+        structlog.get_logger(logger).info(
+            "request",
+            method=method,
+            path=path,
+            status=status,
+            duration_ms=duration_ms,
+            client=client,
+            user_id=user_id,
+        )
+        return
+    line = RequestLine(
+        method=method,
+        path=path,
+        status=status,
+        duration_ms=duration_ms,
+        client=client,
+        user_id=user_id,
+        logger=logger,
+        request_id=request_id,
+        timestamp=datetime.now(UTC),
+    )
+    loggers.lines.msg(_mask_line(None, "", msgspec.json.encode(line).decode()))
+
+
+class _Loggers:
+    """Makes structlog's innermost loggers; remembers the name each was asked for.
+
+    Attributes:
+        plain: lines of level info are written, as JSON.
+    """
+
+    def __init__(self, stream: TextIO, *, plain: bool) -> None:
         self._stream = stream
+        self.plain = plain
+        self.lines = _Lines(stream, "snackbase")
 
     def __call__(self, *names: str) -> "_Lines":
         return _Lines(self._stream, names[0] if names else "snackbase")

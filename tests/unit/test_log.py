@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -147,3 +148,39 @@ def test_keys_and_invitations_are_masked_wherever_they_stand(stream: io.StringIO
 
     assert "abc-DEF_123" not in stream.getvalue()
     assert stream.getvalue().count("***") == 2
+
+
+REQUEST: dict[str, Any] = {
+    "method": "GET",
+    "path": "/é\\",
+    "status": 200,
+    "duration_ms": 0.25,
+    "client": "::1",
+    "user_id": None,
+}
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+@pytest.mark.parametrize("bound", [{"request_id": "r1"}, {"request_id": "r1", "tenant": "acme"}, {}])
+def test_the_line_of_a_request_is_the_one_that_structlog_writes(
+    stream: io.StringIO, format: str, bound: dict[str, str]
+) -> None:
+    log.set_up(level="info", format=format, stream=stream)
+    with structlog.contextvars.bound_contextvars(**bound):
+        log.write_request("snackbase.http", **REQUEST)
+        structlog.get_logger("snackbase.http").info("request", **REQUEST)
+
+    quick, slow = (re.sub(r"20\d\d-\d\d-\d\dT[\d:.]+Z", "now", line) for line in stream.getvalue().splitlines())
+    assert quick == slow
+
+
+def test_the_line_of_a_request_obeys_the_level_and_hides_secrets(stream: io.StringIO) -> None:
+    log.set_up(level="warning", format="json", stream=stream)
+    log.write_request("snackbase.http", **REQUEST)
+    assert stream.getvalue() == ""
+
+    log.set_up(level="info", format="json", stream=stream)
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        log.write_request("snackbase.http", **{**REQUEST, "path": f"/{JWT}"})
+    assert JWT not in stream.getvalue()
+    assert lines(stream)[0]["path"] == "/***"

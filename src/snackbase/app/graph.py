@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import msgspec
-from starlette.routing import BaseRoute, Router, WebSocketRoute
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 
 from snackbase.app.database import make_store
 from snackbase.auth import Claims, PasswordHasher, Tokens, load_secret
@@ -47,6 +47,7 @@ from snackbase.web.api_keys import ApiKeyRoutes
 from snackbase.web.changes import ChangeRoutes
 from snackbase.web.colleagues import Colleagues
 from snackbase.web.collections import CollectionRoutes
+from snackbase.web.direct import Direct
 from snackbase.web.documents.routes import DocumentRoutes
 from snackbase.web.explain import ExplainRoutes
 from snackbase.web.guard import Guard
@@ -57,6 +58,9 @@ from snackbase.web.own import OwnRoutes
 from snackbase.web.records import RecordRoutes
 from snackbase.web.roles import GroupRoutes, RoleRoutes
 from snackbase.web.transfer import TransferRoutes
+
+RECORDS = "/api/v1/records/"
+"""Where the busiest routes are."""
 
 
 class Core:
@@ -185,7 +189,9 @@ def build(
         routes += own.routes(Guard(core.authenticator, counters), routes)
     _publish(metrics, hub, store, bus)
     router = Router(routes, redirect_slashes=False, default=not_found)
-    http = Http(router, settings=settings, origins=origins, counters=counters, explain=dev)
+    busiest = [one for one in routes if isinstance(one, Route) and one.path.startswith(RECORDS)]
+    direct = Direct(RECORDS, busiest)
+    http = Http(router, settings=settings, origins=origins, counters=counters, direct=direct, explain=dev)
     return Graph(core=core, hub=hub, bus=bus, http=http, records=records)
 
 

@@ -32,11 +32,14 @@ from snackbase.errors import (
     Unavailable,
     error_body,
 )
+from snackbase.log import write_request
 from snackbase.metrics import Counters, add
 from snackbase.origins import Origins
+from snackbase.web.direct import Direct
 from snackbase.web.http import json_response
 
-log = structlog.get_logger("snackbase.http")
+LOGGER = "snackbase.http"
+log = structlog.get_logger(LOGGER)
 
 METHODS = "DELETE, GET, PATCH, POST, PUT"
 ALLOWED_HEADERS = "authorization, content-type, idempotency-key, last-event-id, x-account-id, x-api-key, x-request-id"
@@ -74,13 +77,22 @@ class Http:
     """An ASGI application around a router.
 
     Args:
+        direct: asked before the router.
         explain: say in the answer what went wrong inside, which else only the log knows (`serve --dev`).
     """
 
     def __init__(
-        self, router: Router, *, settings: Settings, origins: Origins, counters: Counters, explain: bool = False
+        self,
+        router: Router,
+        *,
+        settings: Settings,
+        origins: Origins,
+        counters: Counters,
+        direct: Direct | None = None,
+        explain: bool = False,
     ) -> None:
         self._router = router
+        self._direct = direct
         self._explain = explain
         self._origins = origins
         self._counters = counters
@@ -127,7 +139,9 @@ class _Exchange:
         try:
             if not await self._answered_preflight():
                 self._check_length()
-                await self._http._router(self._scope, self._read, self._write)
+                http, scope = self._http, self._scope
+                if http._direct is None or not await http._direct(scope, self._read, self._write):
+                    await http._router(scope, self._read, self._write)
         except ClientDisconnect:
             self._status = self._status or 499
         except Exception as error:
@@ -291,16 +305,18 @@ class _Exchange:
         add(counters.requests, (method if method in _KNOWN_METHODS else "OTHER", route, status))
         counters.request_seconds.observe(seconds)
         path = _path(self._scope)
-        write = log.debug if path in QUIET_PATHS else log.info
-        write(
-            "request",
-            method=method[:20],
-            path=path,
-            status=int(status),
-            duration_ms=round(seconds * 1000, 2),
-            client=self._http._origins.client_address(self._scope),
-            user_id=self._scope.get("snackbase.user_id"),
-        )
+        values = {
+            "method": method[:20],
+            "path": path,
+            "status": int(status),
+            "duration_ms": round(seconds * 1000, 2),
+            "client": self._http._origins.client_address(self._scope),
+            "user_id": self._scope.get("snackbase.user_id"),
+        }
+        if path in QUIET_PATHS:
+            log.debug("request", **values)
+        else:
+            write_request(LOGGER, **values)
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
