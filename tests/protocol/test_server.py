@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 from snackbase.config import Settings
 from snackbase.gateway.sockets import SEND_BUFFER_BYTES, listen
@@ -227,24 +224,3 @@ def test_listening_sockets_are_bound_to_one_port_and_bound_the_kernels_buffers()
     finally:
         for one in sockets:
             one.close()
-
-
-async def test_uvicorn_still_has_the_private_parts_that_the_gateway_uses() -> None:
-    async def application(scope: object, receive: object, send: object) -> None: ...
-
-    config = uvicorn.Config(application, log_config=None)
-    protocol = HttpToolsProtocol(config, ServerState(), {})
-    protocol.on_message_begin()
-    for name in ("cycle", "flow", "headers", "loop", "parser", "pipeline", "scope", "server_state", "transport", "url"):
-        assert hasattr(protocol, name), name
-    for method in (
-        "_unset_keepalive_if_required",
-        "_should_upgrade",
-        "handle_websocket_upgrade",
-        "on_headers_complete",
-    ):
-        assert callable(getattr(protocol, method)), method
-    assert isinstance(protocol.connections, set)
-    cycle = RequestResponseCycle.__init__.__code__.co_names
-    assert {"chunked_encoding", "disconnected", "keep_alive", "response_complete", "scope"} <= set(cycle)
-    assert isinstance(uvicorn.Server(config)._captured_signals, list)
