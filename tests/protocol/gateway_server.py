@@ -5,6 +5,7 @@ Prints its port. Its routes answer, echo and stream without a hub, so that these
 
 import asyncio
 import sys
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -106,6 +107,37 @@ async def slow(request: Request) -> Response:
     return PlainTextResponse("done")
 
 
+LET_IN = asyncio.Event()
+
+
+class Late:
+    """A WebSocket that is not accepted before somebody asks for `/let-in`; `/waiting` answers once it is asked for."""
+
+    waiting = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.waiting.set()
+        await LET_IN.wait()
+        LET_IN.clear()
+        self.waiting.clear()
+        await HandedOver()(scope, receive, send)
+
+
+async def waiting(request: Request) -> Response:
+    await Late.waiting.wait()
+    return PlainTextResponse("waiting")
+
+
+async def let_in(request: Request) -> Response:
+    LET_IN.set()
+    return PlainTextResponse("let in")
+
+
+def used(request: Request) -> Response:
+    """Resident bytes of this process."""
+    return PlainTextResponse(str(int(Path("/proc/self/statm").read_text().split()[1]) * 4096))
+
+
 GONE = asyncio.Event()
 
 
@@ -146,6 +178,10 @@ def main() -> None:
         Route("/waits", waits),
         Route("/waited", waited),
         Route("/lost", lost),
+        WebSocketRoute("/late", Late()),
+        Route("/waiting", waiting),
+        Route("/let-in", let_in),
+        Route("/used", used),
     ]
     sockets = listen(settings)
     print(sockets[0].getsockname()[1], flush=True)

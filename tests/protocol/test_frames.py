@@ -136,7 +136,9 @@ def test_text_that_is_not_utf8_ends_with_1007_wherever_it_is_cut(text: bytes) ->
 
 
 def test_invalid_text_is_refused_before_the_rest_of_the_frame_has_come() -> None:
-    assert parse(client_frame(TEXT, b"\xf4\x90", size=60_000)) == [Violation(1007, "text is not UTF-8")]
+    for shows in (b"\xc0", b"\xe0\x80", b"\xed\xa0", b"\xed\xbf", b"\xf0\x80", b"\xf4\x90", b"\xf5"):
+        assert parse(client_frame(TEXT, shows, size=60_000)) == [Violation(1007, "text is not UTF-8")]
+    assert parse(client_frame(TEXT, b"\xed\x9f", size=60_000)) == []
 
 
 def test_a_character_may_be_divided_between_frames() -> None:

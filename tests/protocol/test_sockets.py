@@ -175,6 +175,14 @@ def test_a_message_that_is_never_finished_does_not_live_on_pongs(client: Raw) ->
     assert frames[2].close_code == 4004
 
 
+def test_pongs_that_come_together_are_all_heard(client: Raw) -> None:
+    """A client that slept answers several pings at once; none of its messages is unfinished for that."""
+    client.upgrade()
+    client.send(client_frame(PONG) * 10 + client_frame(TEXT, b"awake"))
+
+    assert [client.frame().payload for _ in range(11)] == [b"ponged"] * 10 + [b"awake"]
+
+
 # A user's own routes: ordinary ASGI ----------------------------------------------------------------------------------
 
 

@@ -110,11 +110,19 @@ class FrameParser:
         return partial(cls, max_message_bytes=max_message_bytes, max_fragments=max_fragments)
 
     @property
+    def in_message(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return self._opcode != 0
+
+    @property
     def unfinished(self) -> bool:
-        """Whether a message or a frame has begun and not ended."""
+        """Whether something is kept: a message that has begun, or bytes of frames that were not taken yet."""
         return self._opcode != 0 or self._position < len(self._buffer)
 
     def feed(self, data: bytes) -> None:
+        if self.done:
+            # What is sent behind the end is neither read nor kept, however much it is.
+            return
         if self._position == len(self._buffer):
             self._buffer = data
         else:
@@ -237,7 +245,9 @@ class FrameParser:
             self._decoder.decode(part, last)
         except UnicodeDecodeError:
             return False
-        return True
+        # Python waits for the third byte before it refuses a surrogate; the second shows it (RFC 3629 §4).
+        pending = self._decoder.getstate()[0]
+        return not (pending[:1] == b"\xed" and pending[1:] >= b"\xa0")
 
     def _finish(self, payload: bytes) -> Message:
         binary = self._opcode == BINARY

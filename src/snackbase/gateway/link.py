@@ -246,7 +246,7 @@ class WebSocketLink(TransportLink):
 
     def resume_reading(self) -> None:
         super().resume_reading()
-        if self._unfinished:
+        if self._parser is not None and self._parser.unfinished:
             # Not from here: the caller is in the middle of its own work.
             asyncio.get_running_loop().call_soon(self._deliver)
 
@@ -282,11 +282,6 @@ class WebSocketLink(TransportLink):
         if not parser.unfinished and not parser.done:
             self._parser = None
 
-    @property
-    def _unfinished(self) -> bool:
-        """Whether a frame or message has begun and not ended."""
-        return self._parser is not None and self._parser.unfinished
-
     def _handle(self, event: Event) -> None:
         if isinstance(event, Message):
             self._stale_pongs = 0
@@ -306,7 +301,7 @@ class WebSocketLink(TransportLink):
             self._fail(event.code, event.reason)
 
     def _ponged(self) -> None:
-        if self._unfinished:
+        if self._parser is not None and self._parser.in_message:
             self._stale_pongs += 1
             if self._stale_pongs >= MAX_STALE_PONGS:
                 self.close(HEARTBEAT_TIMEOUT)
