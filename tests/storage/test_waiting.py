@@ -1,8 +1,11 @@
 """The queue before the writer: fair, bounded, never waiting to fill a group."""
 
+import threading
+
 import pytest
 
 from snackbase.errors import Unavailable
+from snackbase.storage.group import Crowd
 from snackbase.storage.waiting import Waiting
 
 
@@ -91,3 +94,62 @@ def test_jobs_come_one_by_one_and_a_closed_queue_gives_out_the_rest() -> None:
 
 def test_waiting_for_nothing_ends_in_time() -> None:
     assert queue().wait(0) is False
+
+
+def came(crowd: Crowd, count: int) -> list[bool]:
+    return [crowd.came() for _ in range(count)]
+
+
+def test_one_transaction_after_another_wakes_the_writer_at_once() -> None:
+    crowd = Crowd()
+    for _ in range(3):
+        assert (crowd.several, came(crowd, 1)) == (False, [False])
+        crowd.went(1)
+
+
+def test_of_several_at_a_time_the_last_wakes_the_writer_once() -> None:
+    crowd, woken = Crowd(), []
+    came(crowd, 2)
+    crowd.went(2)
+
+    for _ in range(2):
+        assert (crowd.several, came(crowd, 3)) == (True, [True, False, False])
+        crowd.rouse(lambda: woken.append(1))
+        assert came(crowd, 1) == [True]
+        crowd.rouse(lambda: woken.append(1))
+        crowd.went(0)
+        crowd.went(3)
+        crowd.went(1)
+    assert len(woken) == 4
+
+
+def test_a_crowd_that_is_gone_is_forgotten() -> None:
+    crowd = Crowd()
+    came(crowd, 2)
+    crowd.went(1)
+    crowd.went(1)
+    assert crowd.several
+    came(crowd, 1)
+    crowd.went(1)
+
+    assert (crowd.several, came(crowd, 1)) == (False, [False])
+
+
+def test_a_writer_that_is_to_be_roused_sleeps_until_then() -> None:
+    waiting = queue()
+    awake = threading.Event()
+
+    def write() -> None:
+        waiting.wait()
+        awake.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not waiting._sleeping:
+        pass
+    waiting.put("a", Item("a1"), wake=False)
+    assert not awake.is_set()
+
+    waiting.rouse()
+    assert awake.wait(60)
+    writer.join()

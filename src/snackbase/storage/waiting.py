@@ -40,8 +40,11 @@ class Waiting(Generic[T]):
         self.wake: Callable[[], None] = lambda: None
         """Called when there is something new, for a writer that does not sleep in `wait`."""
 
-    def put(self, account_id: str, item: T) -> None:
+    def put(self, account_id: str, item: T, *, wake: bool = True) -> None:
         """Add a transaction.
+
+        Args:
+            wake: False: the caller rouses the writer in a moment (`rouse`).
 
         Raises:
             Unavailable: code `overloaded`: one of the limits is reached; `stopping`: the store is closed.
@@ -57,6 +60,12 @@ class Waiting(Generic[T]):
             queue.append(item)
             self.length += 1
             self.size += item.size
+            if wake:
+                self._wake()
+
+    def rouse(self) -> None:
+        """Wake a writer that sleeps."""
+        with self._lock:
             self._wake()
 
     def put_job(self, job: Callable[[], None]) -> None:

@@ -28,7 +28,7 @@ from snackbase.storage.checkpoint import Checkpoints
 from snackbase.storage.connection import DAMAGED, connect, enter_wal, storage_fault
 from snackbase.storage.definitions import Definitions, read_collections
 from snackbase.storage.epoch import History
-from snackbase.storage.group import GroupLost, Item, fail, settle
+from snackbase.storage.group import Crowd, GroupLost, Item, fail, settle
 from snackbase.storage.retention import Pruner
 from snackbase.storage.schema import SQLITE
 from snackbase.storage.schemachange import carry_out, decide
@@ -85,6 +85,7 @@ class Writer:
         self._data_version: object = None
         self._thread: threading.Thread | None = None
         self._announcements: list[Callable[[], None]] = []
+        self._crowd = Crowd()
         self.healthy = True
         self.groups = self.transactions = self.changes = self.faults = self.last_group = 0
 
@@ -113,7 +114,9 @@ class Writer:
         """Queue a transaction. Raises Unavailable when the queue is full, ValidationFailed for unstorable values."""
         prepared = prepare(transaction, self._tables)
         future: asyncio.Future[Committed] = self._loop.create_future()
-        self._waiting.put(transaction.account_id, Item(prepared, future))
+        self._waiting.put(transaction.account_id, Item(prepared, future), wake=not self._crowd.several)
+        if self._crowd.came():
+            self._loop.call_soon(self._crowd.rouse, self._waiting.rouse)
         return future
 
     def alter(self, change: SchemaChange) -> "asyncio.Future[Collection | None]":
@@ -429,6 +432,7 @@ class Writer:
         announcements, self._announcements = self._announcements, []
 
         def arrive() -> None:
+            self._crowd.went(len(items))
             for item in items:
                 settle(item.future, item.result, item.error)
             for future, result, error in settled:
