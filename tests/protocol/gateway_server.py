@@ -4,6 +4,7 @@ Prints its port. Its routes answer, echo and stream without a hub, so that these
 """
 
 import asyncio
+import gc
 import sys
 from pathlib import Path
 
@@ -133,6 +134,13 @@ async def let_in(request: Request) -> Response:
     return PlainTextResponse("let in")
 
 
+def garbage(request: Request) -> Response:
+    """How many objects waited for the cycle collector since the last look; until `?stop` they go on waiting."""
+    found = gc.collect()
+    (gc.enable if "stop" in request.query_params else gc.disable)()
+    return PlainTextResponse(str(found))
+
+
 def used(request: Request) -> Response:
     """Resident bytes of this process."""
     return PlainTextResponse(str(int(Path("/proc/self/statm").read_text().split()[1]) * 4096))
@@ -182,6 +190,7 @@ def main() -> None:
         Route("/waiting", waiting),
         Route("/let-in", let_in),
         Route("/used", used),
+        Route("/garbage", garbage),
     ]
     sockets = listen(settings)
     print(sockets[0].getsockname()[1], flush=True)

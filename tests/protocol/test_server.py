@@ -1,5 +1,6 @@
 """The HTTP side over real sockets: handshakes, heads, event streams, the end of the process."""
 
+import contextlib
 import json
 import signal
 from collections.abc import Iterator
@@ -189,6 +190,30 @@ def test_what_a_stream_client_sends_afterwards_is_dropped_and_bounded(gateway: G
             pass
         assert client.read_all() == b""
     until(lambda: gateway.lost("talks") == ["talks None "])
+
+
+@pytest.mark.parametrize("kind", ["websocket", "stream", "refused"])
+def test_a_connection_leaves_nothing_for_the_cycle_collector(gateway: GatewayServer, kind: str) -> None:
+    """Whoever comes back together with ten thousand others would else leave 39 objects each, for a long collection."""
+    with contextlib.ExitStack() as stack:
+        gateway.get("/garbage")
+        try:
+            for _ in range(50):
+                client = stack.enter_context(gateway.connect())
+                if kind == "websocket":
+                    client.upgrade()
+                    client.send(client_frame(TEXT, b"x"))
+                    assert client.frame() == (TEXT, b"x")
+                elif kind == "stream":
+                    client.send(b"GET /stream HTTP/1.1\r\nhost: a\r\n\r\n")
+                    client.read_until(b'{"n":3}')
+                else:
+                    client.send(handshake("/refuse"))
+                    assert client.response()[0] == 418
+                    assert client.read_all() == b""
+        finally:
+            found = int(gateway.get("/garbage?stop"))
+        assert found < 50
 
 
 # The process ---------------------------------------------------------------------------------------------------------

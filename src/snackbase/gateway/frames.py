@@ -59,6 +59,7 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 Event = Message | Ping | Pong | Close | Violation
+_LAST = (Close, Violation)
 
 
 NewParser = Callable[[], "FrameParser"]
@@ -135,7 +136,7 @@ class FrameParser:
             before = self._position, self._frame_left
             event = self._read_header() if self._frame_left < 0 else self._read_payload()
             if event is not None:
-                if isinstance(event, Close | Violation):
+                if isinstance(event, _LAST):
                     self._end()
                 return event
             if (self._position, self._frame_left) == before:

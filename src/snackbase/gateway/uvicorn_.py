@@ -45,14 +45,6 @@ KEEP_ALIVE_S = 75
 """Longer than common proxies keep an idle upstream connection (60 s), so that it is they who close it."""
 
 
-class State(ServerState):
-    """uvicorn's state of the server, and whether it is about to stop."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.leaving = False
-
-
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What the protocol classes need of the settings."""
 
@@ -118,7 +110,7 @@ class HttpProtocol(HttpToolsProtocol):
             # uvicorn tells only the newest request, which may be one that waits behind this one.
             self._running.disconnected = True
             self._running.message_event.set()
-        # The extension refers to this protocol: without this, each connection would wait for the cycle collector.
+        # The extension refers to this protocol.
         for scope in (self.scope, *(cycle.scope for cycle, _ in self.pipeline)):
             if scope is not None:
                 scope.pop("extensions", None)
@@ -184,6 +176,11 @@ class HttpProtocol(HttpToolsProtocol):
         """Close with the next answer (`Connection: close`)."""
         if not self._idle:
             self.cycle.keep_alive = False
+
+    def let_go(self, scope: Any) -> None:
+        """Nothing of the HTTP phase stays, not even until the cycle collector comes by."""
+        scope.pop("extensions", None)
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does; its callbacks hold this protocol
 
     def shutdown(self) -> None:
         if self._idle and self._head_bytes:
@@ -275,6 +272,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(BadRequest("A WebSocket opens with HTTP/1.1, and behind no other request."))
             return
         self.handle_websocket_upgrade()
+        self.let_go(self.scope)
         if early:
             self.transport.get_protocol().data_received(early)  # type: ignore[attr-defined]  # ours, see above
 
@@ -322,9 +320,7 @@ class _StreamHandover:
         protocol._running = None
         protocol.connections.discard(protocol)
         protocol.server_state.total_requests += 1
-        # Nothing of the HTTP phase stays, not even until the cycle collector comes by.
-        cycle.scope.pop("extensions", None)
-        protocol.parser = None  # type: ignore[assignment]  # as uvicorn does; its callbacks hold the protocol
+        protocol.let_go(cycle.scope)
         transport.set_protocol(link)
         return link
 
@@ -367,8 +363,9 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.connections.discard(self)
-        if self._channel is not None:
-            self._channel.gone()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.gone()
 
     def shutdown(self) -> None:
         self._refuse(Unavailable("The server restarts."))
@@ -414,6 +411,7 @@ class WebSocketProtocol(asyncio.Protocol):
             connections: set[Any] = self._state.connections
             link = WebSocketLink(self._transport, channel, connections, parser=self.limits.parser, plain=channel)
             connections.discard(self)
+            self._channel = None
             self._transport.write(head)
             self._transport.set_protocol(link)
             if self._early:

@@ -14,11 +14,12 @@ from time import monotonic
 from typing import Any
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from snackbase.config import Settings
 from snackbase.gateway.handing import Taker
 from snackbase.gateway.sockets import BACKLOG
-from snackbase.gateway.uvicorn_ import KEEP_ALIVE_S, Asgi, HttpProtocol, State, protocols
+from snackbase.gateway.uvicorn_ import KEEP_ALIVE_S, Asgi, HttpProtocol, protocols
 
 log = logging.getLogger("snackbase.gateway")
 
@@ -29,6 +30,14 @@ answer; closed at once, a request already on its way would fail."""
 
 LAST_S = 1.0
 """How long connections that another process accepted may take to arrive."""
+
+
+class State(ServerState):
+    """uvicorn's state of the server, and whether it is about to stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leaving = False
 
 
 class Server(uvicorn.Server):
