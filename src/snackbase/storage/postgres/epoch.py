@@ -34,11 +34,12 @@ TIMELINES = (
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a history was last seen: the server, its timeline, the database; 0 and "" = cannot be known."""
+    """Where a history was last seen: the server, its timeline, the database, its table; 0 and "" = cannot be known."""
 
     system: str
     timeline: int
     database: int
+    table: int = 0
 
 
 class History:
@@ -98,13 +99,14 @@ class History:
         """Ask the server, as far as it tells this user."""
         database = int(await connection.fetchval("SELECT oid FROM pg_database WHERE datname = current_database()"))
         system = await _tried(connection, IDENTITY) or ""
+        table = int(await connection.fetchval("SELECT '_meta'::regclass::oid"))
         timeline = 0
         for sql in TIMELINES:
             timeline = int(await _tried(connection, sql) or 0)
             if timeline:
                 self._sql = sql
                 break
-        return Place(system=str(system), timeline=timeline, database=database)
+        return Place(system=str(system), timeline=timeline, database=database, table=table)
 
 
 async def _tried(connection: Connection, sql: str) -> str | int | None:
@@ -120,6 +122,7 @@ async def _tried(connection: Connection, sql: str) -> str | int | None:
 
 
 def _another(before: Place, now: Place) -> bool:
-    """A dump that was restored elsewhere, or a database made from a template."""
+    """A dump that was restored, elsewhere or in place of what was there, or a database made from a template."""
     moved = before.system != now.system and before.system != "" and now.system != ""
-    return moved or before.database != now.database
+    replaced = before.table != now.table and before.table != 0
+    return moved or replaced or before.database != now.database
