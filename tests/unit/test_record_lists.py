@@ -1,7 +1,9 @@
 """Lists and single reads over a real store: fields, sort, filter, pages, and what is refused."""
 
+import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from snackbase.errors import (
@@ -11,7 +13,9 @@ from snackbase.model import (
     Field,
     FieldType,
 )
+from snackbase.realtime.position import Positions
 from snackbase.services.listing import ListRequest
+from snackbase.storage.base import SchemaChange
 from tests.support.world import ANN, BOB, TITLE, VIEWS, World, rules
 
 # Fields ------------------------------------------------------------------------------------------------------------
@@ -36,6 +40,27 @@ async def test_asking_for_some_fields_gives_these_and_the_id(world: World) -> No
     one = await world.records.get(world.user(), "posts", record["id"], fields="views")
     assert one == {"id": record["id"], "views": 0}
     assert await world.records.get(world.user(), "posts", record["id"], fields="*") == record
+
+
+async def test_a_list_obeys_rules_that_another_node_has_changed_before_anybody_told_of_it(world: World) -> None:
+    posts = await world.collection("posts", TITLE)
+    for title in "ab":
+        await world.records.create(world.user(), "posts", {"title": title})
+    told, heard = asyncio.Event(), world.store.on_schema
+    world.store.on_schema = lambda _version, _collections: told.set()
+    after = msgspec.structs.replace(posts, rules=rules(list_rule="title = 'b'"))
+    changed = await world.store.alter(SchemaChange(before=posts, after=after))
+    await told.wait()
+    world.store.on_schema = heard
+    assert changed is not None
+    assert world.catalog.version < changed.version
+
+    listing = await world.records.list(world.user(), "posts", ListRequest())
+
+    assert [record["title"] for record in listing.items] == ["b"]
+    position = Positions.parse(listing.position)
+    assert position is not None
+    assert position.version == changed.version
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,7 @@ class Reads:
                 total=request.counted,
             )
         )
+        await self._check(plan, page)
         more, found = len(page.items) > request.limit, page.items[: request.limit]
         found = found[::-1] if back else found
         items: Sequence[Record] = [project(record, plan.fields) for record in found]
@@ -192,7 +193,9 @@ class Reads:
                 limit=most,
                 total=False,
             )
-            return await self._store.list(query), plan
+            page = await self._store.list(query)
+            await self._check(plan, page)
+            return page, plan
 
         page, plan = await while_schema_changes(read)
         shown = tuple(project(record, plan.fields) for record in page.items)
@@ -221,6 +224,17 @@ class Reads:
             return await self._store.list(query)
 
         return {record["id"] for record in (await while_schema_changes(read)).items}
+
+    async def _check(self, plan: Plan, page: Page) -> None:
+        """A list obeys the rules of the moment in which it was read, also those that another node has just changed:
+        pages read from several nodes have to fit. Raises Unavailable: read again, under the new rules."""
+        if page.version <= plan.version:
+            return
+        if page.version > self._catalog.version:
+            version, collections = await self._store.collections()
+            if version > self._catalog.version:
+                self._store.on_schema(version, collections)
+        raise Unavailable("Rules or collections have just changed.", code="schema_changed", retry_after_s=1)
 
     def _plan(self, principal: Principal, collection: str, request: ListRequest) -> Plan:
         access, version = self._access(principal, collection), self._catalog.version

@@ -201,11 +201,13 @@ class Scales:
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """Records, how many there are in all (None when not asked), and the head read in the same snapshot (I4)."""
+    """Records, how many there are in all (None when not asked), and the head and the version of schemas and rules read
+    in the same snapshot (I4)."""
 
     items: tuple[Record, ...]
     total: int | None
     head: Head
+    version: int
 
 
 # Named out here: inside Store, `list` is the method.

@@ -19,7 +19,7 @@ from snackbase.errors import BadRequest, Unavailable
 from snackbase.model import Head
 from snackbase.storage.base import WEIGHED_FROM, Page, Query, Scales
 from snackbase.storage.schema import quoted
-from snackbase.storage.statements import READ_HEAD, Table
+from snackbase.storage.statements import READ_PLACE, Table
 from snackbase.storage.turns import Turns
 
 T = TypeVar("T")
@@ -164,7 +164,7 @@ def _rows(found: apsw.Cursor, limit: int) -> list[Any]:
 
 
 def _page(cursor: apsw.Cursor, query: Query, table: Table, select: Select) -> Page:
-    heads: list[Any] = cursor.execute(READ_HEAD, (query.account_id,)).fetchall()
+    places: list[Any] = cursor.execute(READ_PLACE, (query.account_id,)).fetchall()
     rows = _rows(cursor.execute(select.items, select.args), query.limit)
     total: int | None = None
     if query.total:
@@ -172,5 +172,6 @@ def _page(cursor: apsw.Cursor, query: Query, table: Table, select: Select) -> Pa
             total = query.skip + len(rows)
         else:
             total = _number(cursor.execute(select.count, select.count_args).fetchall())
-    head = Head(heads[0][1], heads[0][2]) if heads else Head(0, 0)
-    return Page(items=tuple(map(table.codec.record, rows)), total=total, head=head)
+    seq, ts_us, version = places[0] if places else (0, 0, 0)
+    items = tuple(map(table.codec.record, rows))
+    return Page(items=items, total=total, head=Head(seq, ts_us), version=int(version))

@@ -17,6 +17,9 @@ READ_HEADS = """SELECT a.id, coalesce(h.seq, 0), coalesce(h.ts_us, 0) FROM json_
     JOIN _accounts a ON a.id = wanted.value LEFT JOIN _heads h ON h.account = a.num"""
 READ_HEAD = """SELECT a.num, coalesce(h.seq, 0), coalesce(h.ts_us, 0) FROM _accounts a
     LEFT JOIN _heads h ON h.account = a.num WHERE a.id = ?"""
+READ_PLACE = """SELECT coalesce(h.seq, 0), coalesce(h.ts_us, 0), m.value FROM _accounts a CROSS JOIN _meta m
+    LEFT JOIN _heads h ON h.account = a.num WHERE a.id = ? AND m.key = 'version'"""
+"""An account's head and the version of schemas and rules: what a list is put beside."""
 READ_CHANGES = """SELECT c.seq, c.ts_us, c.op, c.collection_id, c.schema_version, c.record_id, c.data, c.prev, c.tx_id,
     c.tx_index, c.tx_size, c.actor FROM _changes c
     WHERE c.account = (SELECT num FROM _accounts WHERE id = ?) AND c.seq > ? ORDER BY c.seq LIMIT ?"""

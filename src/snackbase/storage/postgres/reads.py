@@ -28,7 +28,7 @@ from snackbase.storage.postgres.link import (
     unsearchable,
 )
 from snackbase.storage.schema import quoted
-from snackbase.storage.statements import READ_HEAD, Table
+from snackbase.storage.statements import READ_PLACE, Table
 from snackbase.storage.turns import Turns
 
 T = TypeVar("T")
@@ -200,7 +200,7 @@ class Reads:
         select = Select(query, table)
 
         async def read(connection: Connection) -> Page:
-            heads = await rows_of(connection, READ_HEAD, (query.account_id,))
+            places = await rows_of(connection, READ_PLACE, (query.account_id,))
             rows = await _rows(connection, select, query.limit)
             total: int | None = None
             if query.total:
@@ -208,8 +208,9 @@ class Reads:
                     total = query.skip + len(rows)
                 else:
                     total = int(await connection.fetchval(select.count, *select.count_args))
-            head = Head(heads[0][1], heads[0][2]) if heads else Head(0, 0)
-            return Page(items=tuple(table.codec.record(tuple(row)) for row in rows), total=total, head=head)
+            seq, ts_us, version = places[0] if places else (0, 0, 0)
+            items = tuple(table.codec.record(tuple(row)) for row in rows)
+            return Page(items=items, total=total, head=Head(seq, ts_us), version=int(version))
 
         return await self.snapshot(query.account_id, read)
 
