@@ -16,7 +16,7 @@ from bench.servers import COLLECTION
 
 PATH = "/api/v1/realtime/ws"
 READ = 1 << 18
-EVENT = f'{{"type":"{COLLECTION}.create"'.encode()
+EVENT = f'{{"type":"{COLLECTION}.'.encode()
 POSITION = b'"position":"'
 KEY = "c25hY2tiYXNlLWJlbmNoIQ=="
 """A Sec-WebSocket-Key; nobody needs it to be random here (RFC 6455 §4.1 wants it so between strangers)."""
@@ -122,7 +122,7 @@ class Crowd:
         if since is None:
             self.clients = [_connected(port, token) for token in names]
         else:
-            self.clients = [Client(_asked(port, token), since=since) for token in names]
+            self.clients = [Client(asked(port, token), since=since) for token in names]
         self._poll = select.epoll()
         self._by_file = {client.sock.fileno(): client for client in self.clients}
         for client in self.clients:
@@ -169,7 +169,7 @@ def _connected(port: int, token: str, *, within_s: float = 60) -> Client:
     """A connection after its handshake; who is asked to wait waits."""
     deadline = time.monotonic() + within_s
     while True:
-        sock = _asked(port, token)
+        sock = asked(port, token)
         sock.settimeout(within_s)
         # Nothing follows the head before the first message of this side; it is too short to come in pieces.
         answer = sock.recv(4096, socket.MSG_PEEK)
@@ -184,7 +184,7 @@ def _connected(port: int, token: str, *, within_s: float = 60) -> Client:
         time.sleep(0.2)
 
 
-def _asked(port: int, token: str) -> socket.socket:
+def asked(port: int, token: str) -> socket.socket:
     """A connection that has sent its handshake and waits for the answer."""
     head = f"GET {PATH}?{urlencode({'token': token})} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
     head += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"

@@ -17,8 +17,6 @@ UNPACKED = ROOT / "build" / "nginx"
 PLACES = ("/usr/sbin/nginx", "/usr/local/sbin/nginx", "/opt/homebrew/bin/nginx", f"{UNPACKED}/usr/sbin/nginx")
 REMEDY = f"install nginx, or set {VARIABLE} to its path"
 
-AWAY = "max_fails=1 fail_timeout=2s"
-"""How long a node is left alone that did not answer; where there is one only, it is always asked."""
 CONFIG = """\
 daemon off;
 worker_processes 1;
@@ -58,16 +56,23 @@ http {{
         proxy_connect_timeout 3s;
         proxy_read_timeout 120s;
         proxy_buffering off;
-        proxy_next_upstream error timeout http_503;
+        proxy_next_upstream error timeout;
 
         location / {{
             proxy_pass http://snackbase;
         }}
 
+        location = /api/v1/realtime/ws {{
+            proxy_pass http://snackbase;
+            proxy_next_upstream error timeout http_503;
+        }}
+
         # An EventSource stops for ever on a 502: while the server is away it gets an empty stream and comes back.
         location = /api/v1/realtime/subscribe {{
             proxy_pass http://snackbase;
-            error_page 502 504 = @away;
+            proxy_next_upstream error timeout http_503;
+            proxy_intercept_errors on;
+            error_page 502 503 504 = @away;
         }}
 
         {more}
@@ -141,7 +146,7 @@ class Nginx:
         config = self.folder / "nginx.conf"
         # Started by root its workers would become nobody, who may not write into this folder.
         user = "user root;" if os.geteuid() == 0 else ""
-        servers = "".join(f"server 127.0.0.1:{port} {AWAY}; " for port in self._upstreams)
+        servers = "".join(f"server 127.0.0.1:{port} max_fails=0; " for port in self._upstreams)
         config.write_text(
             CONFIG.format(folder=self.folder, user=user, more=self._more, port=self.port, servers=servers)
         )

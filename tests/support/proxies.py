@@ -40,12 +40,14 @@ def find_caddy() -> str | None:
 
 
 @asynccontextmanager
-async def nginx(folder: Path, upstream: int) -> AsyncIterator[Proxy]:
-    """deploy/nginx.conf in front of a port, without TLS."""
+async def nginx(folder: Path, *upstreams: int) -> AsyncIterator[Proxy]:
+    """deploy/nginx.conf in front of a port, or of several nodes, without TLS."""
     port, recipe = free_port(), (RECIPES / "nginx.conf").read_text()
+    [line] = re.findall(r"^ *server 127\.0\.0\.1:8000 .*$", recipe, flags=re.MULTILINE)
+    recipe = recipe.replace(line, "\n".join(line.replace("8000", str(upstream)) for upstream in upstreams))
     recipe = re.sub(r"listen 443 ssl http2;", f"listen 127.0.0.1:{port};", recipe)
     recipe = re.sub(r"^ *ssl_certificate.*$", "", recipe, flags=re.MULTILINE)
-    recipe = recipe.replace("127.0.0.1:8000", f"127.0.0.1:{upstream}").replace("/var/log/nginx", str(folder))
+    recipe = recipe.replace("/var/log/nginx", str(folder))
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -53,7 +55,7 @@ async def nginx(folder: Path, upstream: int) -> AsyncIterator[Proxy]:
     config = folder / "nginx.conf"
     config.write_text(
         f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/start.log warn; {user}\n"
-        f"events {{ worker_connections 512; }}\nhttp {{\n{temporary}{recipe}\n}}\n"
+        f"events {{ worker_connections 4096; }}\nhttp {{\n{temporary}{recipe}\n}}\n"
     )
     command = (find_nginx() or "", "-p", str(folder), "-c", str(config), "-e", f"{folder}/start.log")
     logs = (folder / "snackbase.log", folder / "snackbase-error.log", folder / "start.log")
