@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from snackbase.gateway.uvicorn_ import MAX_PIPELINED
+from snackbase.gateway.bounds import MAX_PIPELINED
 from tests.protocol.raw import GatewayServer, Raw, gateway_server
 
 HELLO = b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from snackbase.config import Settings
+from snackbase.gateway.bounds import MAX_HEAD_BYTES
 from snackbase.gateway.sockets import SEND_BUFFER_BYTES, listen
-from snackbase.gateway.uvicorn_ import MAX_HEAD_BYTES
 from tests.protocol.raw import (
     PATIENCE_S,
     TEXT,
@@ -238,6 +238,21 @@ def test_sigterm_ends_every_kind_of_connection_cleanly(tmp_path: Path) -> None:
             assert request.response()[2] == b"done"
         assert server.process.wait(PATIENCE_S) == 0
         assert "Traceback" not in server.output
+
+
+def test_a_second_signal_cuts_off_what_is_under_way_and_leaves_no_traceback(tmp_path: Path) -> None:
+    with gateway_server(tmp_path / "output.txt") as server, server.connect() as socket, server.connect() as request:
+        socket.upgrade()
+        request.send(b"GET /waits HTTP/1.1\r\nhost: a\r\n\r\n")
+        server.get("/hello")
+        server.process.send_signal(signal.SIGTERM)
+        assert json.loads(socket.frame().payload)["code"] == "restarting", "the first signal has arrived"
+        server.process.send_signal(signal.SIGTERM)
+
+        assert request.read_all() == b""
+        assert server.process.wait(PATIENCE_S) == 0
+        assert "Traceback" not in server.output
+        assert "A second signal cut 1 requests off" in server.output
 
 
 def test_listening_sockets_are_bound_to_one_port_and_bound_the_kernels_buffers() -> None:

@@ -50,12 +50,14 @@ ATTRIBUTES: dict[tuple[str, str], str] = {
     ("RequestResponseCycle", "chunked_encoding"): "event streams for HTTP/1.0",
     ("RequestResponseCycle", "disconnected"): "telling a request that its client has gone",
     ("RequestResponseCycle", "keep_alive"): "`Connection: close` with the last answer",
+    ("RequestResponseCycle", "logger"): "requests that a second signal cuts off",
     ("RequestResponseCycle", "message_event"): "telling a request that its client has gone",
     ("RequestResponseCycle", "more_body"): "whose fault an invalid body is",
     ("RequestResponseCycle", "response_complete"): "whether a request is under way",
     ("RequestResponseCycle", "response_started"): "whether an invalid body can still be answered",
     ("RequestResponseCycle", "scope"): "letting go of the extension",
     ("RequestResponseCycle", "transport"): "a response's head and body in one send(2)",
+    ("LifespanOn", "shutdown"): "closing the store after a second signal",
     ("ServerState", "connections"): "counting, and ending, what is open",
     ("ServerState", "default_headers"): "headers of answers that uvicorn does not write",
     ("ServerState", "tasks"): "waiting for applications at the end",
@@ -136,7 +138,7 @@ def _instances() -> dict[str, object]:
     server = uvicorn.Server(config)
     server.lifespan, server.servers = config.lifespan_class(config), []
     cycle = RequestResponseCycle(**cast(Any, given))
-    found = (protocol, cycle, state, server, config)
+    found = (protocol, cycle, state, server, config, server.lifespan)
     return {type(one).__name__: one for one in found}
 
 

@@ -8,10 +8,9 @@ time and size of a request's head. Uses private attributes of uvicorn's, which a
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import httptools
-import msgspec
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -21,50 +20,18 @@ from uvicorn.server import ServerState
 from snackbase.config import Settings
 from snackbase.errors import BadRequest, HeadTooLarge, RateLimited, RequestTimeout, SnackBaseError, Unavailable
 from snackbase.gateway import handshake
+from snackbase.gateway.bounds import DEFAULT_LIMITS, ENTER_AT_ONCE, MAX_HEAD_BYTES, MAX_HEADERS, MAX_PIPELINED, Limits
 from snackbase.gateway.channel import Channel
-from snackbase.gateway.frames import FrameParser, NewParser
 from snackbase.gateway.joined import JoinedHead
 from snackbase.gateway.link import EXTENSION, Receiver, SseLink, WebSocketLink
-from snackbase.gateway.sockets import AddressesOnly, connection_limit
+from snackbase.gateway.sockets import AddressesOnly
 from snackbase.gateway.wire import SSE, SSE_BARE, SseWire
 from snackbase.hub.turns import Turns
 
 log = logging.getLogger("snackbase.gateway")
+_SILENT = logging.Logger("silent", level=logging.CRITICAL + 1)
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
-
-MAX_HEAD_BYTES = 65536
-"""Of a request line and headers together; an SSE request with 100 subscriptions fits. httptools itself has no limit."""
-MAX_HEADERS = 100
-MAX_PIPELINED = 100
-"""Requests that wait on one connection behind the one being answered. uvicorn has no limit: one read of the socket may
-hold ten thousand, at some 4 KB each."""
-ENTER_AT_ONCE = 8
-"""New connections that are read from in one turn of the loop: each brings a request, some 0.3 ms of work."""
-KEEP_ALIVE_S = 75
-"""Longer than common proxies keep an idle upstream connection (60 s), so that it is they who close it."""
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the protocol classes need of the settings."""
-
-    head_s: float
-    max_message_bytes: int
-    parser: NewParser
-    connections: int
-    """Open connections of every kind; one more is told 503, so that the process keeps files for its database."""
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        return cls(
-            head_s=settings.request_timeout_seconds,
-            max_message_bytes=settings.realtime_max_message_bytes,
-            parser=FrameParser.maker(max_message_bytes=settings.realtime_max_message_bytes),
-            connections=connection_limit(),
-        )
-
-
-DEFAULT_LIMITS = Limits.of(Settings())
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -176,6 +143,12 @@ class HttpProtocol(HttpToolsProtocol):
         """Close with the next answer (`Connection: close`)."""
         if not self._idle:
             self.cycle.keep_alive = False
+
+    def cut(self) -> None:
+        """End now, without a word in the log: whoever stops the server a second time knows what they do."""
+        if self._running is not None:
+            self._running.logger = _SILENT
+        self.transport.abort()
 
     def let_go(self, scope: Any) -> None:
         """Nothing of the HTTP phase stays, not even until the cycle collector comes by."""

@@ -6,6 +6,7 @@ the set time; a second signal cuts everything short.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -17,9 +18,10 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from snackbase.config import Settings
+from snackbase.gateway.bounds import KEEP_ALIVE_S
 from snackbase.gateway.handing import Taker
 from snackbase.gateway.sockets import BACKLOG
-from snackbase.gateway.uvicorn_ import KEEP_ALIVE_S, Asgi, HttpProtocol, protocols
+from snackbase.gateway.uvicorn_ import Asgi, HttpProtocol, protocols
 
 log = logging.getLogger("snackbase.gateway")
 
@@ -29,7 +31,8 @@ answer; closed at once, a request already on its way would fail."""
 
 
 LAST_S = 1.0
-"""How long connections that another process accepted may take to arrive."""
+"""How long connections that another process accepted may take to arrive; and what the application has, after a second
+signal, to end what it does and to close its store."""
 
 
 class State(ServerState):
@@ -114,8 +117,25 @@ class Server(uvicorn.Server):
             left = self.config.timeout_graceful_shutdown - (monotonic() - began - self._delay_s)
             self.config.timeout_graceful_shutdown = max(1, ceil(left))
         await super().shutdown(sockets)
+        if self.force_exit:
+            await self._cut_off()
         # Otherwise uvicorn raises the signal again when it is done, and a clean stop would look like a crash.
         self._captured_signals.clear()
+
+    async def _cut_off(self) -> None:
+        """A second signal: requests under way end now, and the application still has a moment to close its store."""
+        under_way = set(self.server_state.tasks)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, HttpProtocol):
+                connection.cut()
+        await asyncio.sleep(0)
+        for task in under_way:
+            task.cancel()
+        if under_way:
+            log.warning("A second signal cut %d requests off", len(under_way))
+            await asyncio.wait(under_way, timeout=LAST_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.lifespan.shutdown(), LAST_S)
 
     def _nobody_idle(self) -> bool:
         return not any(isinstance(one, HttpProtocol) and one.idle for one in self.server_state.connections)
