@@ -12,6 +12,7 @@ from tests.support import browser as browser_support
 from tests.support import missing
 from tests.support import nginx as nginx_support
 from tests.support import node as node_support
+from tests.support import pgbouncer as pgbouncer_support
 from tests.support import postgres as postgres_support
 from tests.support.server import ServerProcess
 
@@ -59,6 +60,14 @@ def nginx() -> ModuleType:
     if nginx_support.find_nginx() is None:
         pytest.skip(missing.reason("nginx", nginx_support.REMEDY))
     return nginx_support
+
+
+@pytest.fixture
+def pgbouncer() -> ModuleType:
+    """`tests.support.pgbouncer` (PgBouncer); the test is left out loudly where there is none."""
+    if pgbouncer_support.find_pgbouncer() is None:
+        pytest.skip(missing.reason("PgBouncer", pgbouncer_support.REMEDY))
+    return pgbouncer_support
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Databases that nodes share."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -36,6 +37,16 @@ def beside(member: Member, house: House) -> Member:
     """The same login at another node."""
     told = {"account": member.account, "user": member.user, "token": member.token}
     return Member(house, {**told, "refresh_token": member.refresh_token}, email=member.email, password=member.password)
+
+
+async def known(collection: str, *members: Member) -> None:
+    """Wait until the members' nodes know a collection that another one made."""
+    async with asyncio.timeout(30):
+        for member in members:
+            headers = {"authorization": f"Bearer {member.token}"}
+            path = f"/api/v1/records/{collection}"
+            while (await member.house.client.get(path, headers=headers)).status_code == 404:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.02)
 
 
 async def metric(house: House, name: str, **labels: str) -> float:

@@ -8,7 +8,7 @@ import pytest
 from snackbase.storage.postgres.store import PostgresStore
 from tests.e2e.support import House
 from tests.fault.load import Follower, Load, Writer, compare, end, head_of
-from tests.nodes.conftest import MakeNodes, beside
+from tests.nodes.conftest import MakeNodes, beside, known
 from tests.support.nodes import Nodes
 
 PAUSED_S = 4.0
@@ -44,6 +44,7 @@ async def test_three_nodes_through_kills_pauses_restarts_and_a_lost_broker_tell_
         houses = [await opened.enter_async_context(House(server)) for server in nodes.servers]
         member, collection = await houses[0].founder(), await houses[0].collection("n")
         members = [beside(member, house) for house in houses]
+        await known(collection, *members)
         transports = ("websocket", "sse", "websocket")
         made = Load(
             member,

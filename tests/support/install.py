@@ -1,4 +1,4 @@
-"""Installs what the tests need besides Python: npm packages; Debian's Chromium, nginx and Caddy where that is allowed.
+"""Installs what the tests need besides Python: npm packages; Debian's Chromium, nginx, Caddy and PgBouncer.
 
 `make test` runs it as `python -m tests.support.install`; the second time it finds everything there. What cannot be had
 is said here, and again by pytest at the end with the names of the tests that did not run.
@@ -11,11 +11,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.browser import find_browser
 from tests.support.nginx import REMEDY, UNPACKED, find_nginx
 from tests.support.node import JS, MODULES, OLDEST
+from tests.support.pgbouncer import PACKAGES, find_pgbouncer
+from tests.support.pgbouncer import REMEDY as PGBOUNCER_REMEDY
+from tests.support.pgbouncer import UNPACKED as UNPACKED_PGBOUNCER
 from tests.support.proxies import CADDY_REMEDY, UNPACKED_CADDY, find_caddy
 
 STAMP = MODULES / ".snackbase-setup"
@@ -72,29 +76,30 @@ def install_browser() -> None:
 
 
 def install_proxies() -> None:
-    """Unpacks Debian's nginx and Caddy into build/ where there is none; says so otherwise. No service is started."""
-    for name, find, folder, remedy in (
-        ("nginx", find_nginx, UNPACKED, REMEDY),
-        ("caddy", find_caddy, UNPACKED_CADDY, CADDY_REMEDY),
+    """Unpacks Debian's programs into build/ where there is none; says so otherwise. No service is started."""
+    for name, find, packages, folder, remedy in (
+        ("nginx", find_nginx, ("nginx",), UNPACKED, REMEDY),
+        ("caddy", find_caddy, ("caddy",), UNPACKED_CADDY, CADDY_REMEDY),
+        ("pgbouncer", find_pgbouncer, PACKAGES, UNPACKED_PGBOUNCER, PGBOUNCER_REMEDY),
     ):
         if find() is not None:
             continue
         if not is_debian() or os.geteuid() != 0 or shutil.which("apt-get") is None:
             say(f"No {name} found: the tests behind it will not run; {remedy}.")
             continue
-        print(f"Unpacking Debian's {name} for the tests behind a proxy.", flush=True)
-        unpack(name, folder)
+        print(f"Unpacking Debian's {name} for the tests behind it.", flush=True)
+        unpack(packages, folder)
         if find() is None:
             say(f"Debian's {name} could not be unpacked: the tests behind it will not run; {remedy}.")
 
 
-def unpack(package: str, target: Path) -> None:
-    """Downloads a Debian package and unpacks it into a folder, without installing it."""
+def unpack(packages: Sequence[str], target: Path) -> None:
+    """Downloads Debian packages and unpacks them into a folder, without installing them."""
     run(*APT, "update")
     # dpkg-deb makes the last folder of a path and no more.
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        run(*APT, "-o", "APT::Sandbox::User=root", "download", package, cwd=folder)
+        run(*APT, "-o", "APT::Sandbox::User=root", "download", *packages, cwd=folder)
         for file in Path(folder).glob("*.deb"):
             run("dpkg-deb", "--extract", str(file), str(target))
 

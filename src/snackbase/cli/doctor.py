@@ -115,6 +115,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 async def _server(settings: Settings) -> Finding:
     server = Server(url=settings.database_url, direct_url=settings.database_direct_url)
     try:
+        await server.check_sessions()
         connection = await server.connect()
         try:
             at = await drive(connection, stored_version(POSTGRES))

@@ -22,9 +22,11 @@ from snackbase.storage.base import Store
 
 log = structlog.get_logger("snackbase.hub")
 
-POLL_S = 1.5
-SOON_POLL_S = 0.5
-"""Between two polls while the bus is down that should tell what other nodes commit."""
+POLL_S = 0.5
+"""Between two polls: where every hint is lost, a change of rights still has to hold within a second."""
+LONGEST_POLL_S = 1.5
+POLLED_PER_S = 4000
+"""Accounts; with more of them polls are rarer while hints are expected to come, and never rarer than LONGEST_POLL_S."""
 VERSION_POLL_S = 0.5
 POLL_CHUNK = 500
 HOLD_S = 0.03
@@ -338,10 +340,16 @@ class Feeds:
                 await self._refresh()
             except Exception as error:
                 failed("version_poll_failed", error)
-            pause_s = SOON_POLL_S if self._bus.configured and not self._bus.up else POLL_S
-            if monotonic() - looked_at >= pause_s - VERSION_POLL_S / 2:
+            if monotonic() - looked_at >= self.pause_s - VERSION_POLL_S / 2:
                 looked_at = monotonic()
                 await self.look_at_all()
+
+    @property
+    def pause_s(self) -> float:
+        """Between two polls, by what they cost."""
+        if self._bus.configured and not self._bus.up:
+            return POLL_S
+        return min(LONGEST_POLL_S, max(POLL_S, len(self._live) / POLLED_PER_S))
 
     async def look_at_all(self) -> None:
         """One poll of every live feed."""

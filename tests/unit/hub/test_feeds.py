@@ -201,3 +201,13 @@ async def test_two_who_open_at_once_share_one_feed_and_one_read_of_the_head() ->
     assert first is second
     made.feeds.release(first)
     assert len(made.feeds) == 1
+
+
+async def test_few_accounts_are_looked_after_twice_a_second_and_many_never_more_rarely_than_promised() -> None:
+    made = Scene([1])
+    pauses = []
+    for count in (1, 2000, 4000, 7000):
+        while len(made.feeds) < count:
+            await made.feeds.acquire(f"account {len(made.feeds)}")
+        pauses.append(made.feeds.pause_s)
+    assert pauses == [0.5, 0.5, 1.0, 1.5]

@@ -41,6 +41,8 @@ AGAIN = (
     asyncpg.InvalidCachedStatementError,
 )
 """The transaction is undone and may succeed when it is done again."""
+POOLED = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
+"""Somebody between us and the server gives the session of one client to another."""
 LOCKED = asyncpg.LockNotAvailableError
 LATE = asyncpg.QueryCanceledError
 
@@ -115,6 +117,32 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
             await connection.close()
             raise ConfigError(f"PostgreSQL {OLDEST_SERVER} or newer is needed.")
         return connection
+
+    async def check_sessions(self) -> None:
+        """Make sure that a connection keeps its session, as LISTEN and locks need it.
+
+        Raises:
+            Unavailable: the server cannot be reached. ConfigError: a pooler gives its sessions to whoever comes.
+        """
+        both: list[Connection] = []
+        try:
+            for _ in range(2):
+                both.append(await self.connect(direct=True))
+            first, second, again = [await one.fetchval("SELECT pg_backend_pid()") for one in (*both, both[0])]
+            shared = first == second or first != again
+        except POOLED:
+            shared = True
+        except LOST as error:
+            raise fault_of(error) or error from error
+        finally:
+            for one in both:
+                await closed(one)
+        if shared:
+            name = "SNACKBASE_DATABASE_DIRECT_URL" if self.direct_url else "SNACKBASE_DATABASE_URL"
+            raise ConfigError(
+                f"{name} leads to a transaction pooler: set SNACKBASE_DATABASE_DIRECT_URL to a URL past it, which "
+                "LISTEN and locks need (docs/howto/postgresql.md)"
+            )
 
 
 def _plain(error: BaseException) -> str:

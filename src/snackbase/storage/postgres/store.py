@@ -100,6 +100,7 @@ class PostgresStore:
         Raises:
             ConfigError: the database is a newer program's, or cannot be used. Unavailable: it cannot be reached.
         """
+        await self._server.check_sessions()
         new_epoch = "".join(secrets.choice(_EPOCH_ALPHABET) for _ in range(6))
         connection: Connection | None = None
         try:
