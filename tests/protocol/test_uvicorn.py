@@ -58,6 +58,7 @@ ATTRIBUTES: dict[tuple[str, str], str] = {
     ("RequestResponseCycle", "scope"): "letting go of the extension",
     ("RequestResponseCycle", "transport"): "a response's head and body in one send(2)",
     ("LifespanOn", "shutdown"): "closing the store after a second signal",
+    ("LifespanOn", "state"): "the state that requests on handed connections see",
     ("ServerState", "connections"): "counting, and ending, what is open",
     ("ServerState", "default_headers"): "headers of answers that uvicorn does not write",
     ("ServerState", "tasks"): "waiting for applications at the end",
