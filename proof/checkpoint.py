@@ -12,7 +12,7 @@ from proof.livelist import EVERY, Difference
 from proof.people import Login
 from proof.world import COLLECTIONS
 
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
 LOOK_AGAIN_S = 0.5
 Question = tuple[str, str, str, str, int | None]
 """User, collection, filter, fields, node."""
