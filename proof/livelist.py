@@ -20,6 +20,8 @@ KEPT = 80
 """Messages that are kept to be shown with a difference."""
 REFUSALS = ("forbidden", "collection_deleted", "collection_not_found", "invalid_filter", "invalid_fields")
 """Answers that REST gives too: the list may not be read, is gone, or asks for what is hidden."""
+PASSING = ("storage_error", "storage_busy", "overloaded", "query_timeout", "schema_changed")
+"""The server cannot do it just now, for instance while its database restarts."""
 Fields = Mapping[str, msgspec.Raw]
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
@@ -28,6 +30,10 @@ _any = msgspec.json.Decoder()
 
 class Difference(AssertionError):
     """The server broke its promise; the text says how."""
+
+
+class Later(EOFError):
+    """The server asks to try again: for a client like the end of its connection."""
 
 
 class State(Enum):
@@ -167,7 +173,7 @@ class LiveList:
     # What comes ------------------------------------------------------------------------------------------------------
 
     def take(self, message: Message) -> None:
-        """One message of this subscription. Raises Difference."""
+        """One message of this subscription. Raises Difference, Later."""
         self.note(message.text[:300].decode(errors="replace"))
         kind = message.type
         if "." in kind:
@@ -240,6 +246,8 @@ class LiveList:
     def _refused(self, message: Message, kind: str) -> None:
         code = message.get("reason") if kind == "unsubscribed" else message.get("code")
         self.counts[f"{kind} {code}"] += 1
+        if kind == "error" and code in PASSING:
+            raise Later
         if code not in REFUSALS:
             raise self.wrong(f"refused with {code!r}")
         if kind == "error":

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -56,18 +56,17 @@ indexes = st.integers(0, 10**6)
 
 
 class Stage:
-    """One running server for many examples, and the loop on which everything is done.
+    """Running servers for many examples, one or several nodes, and the loop on which everything is done.
 
     Attributes:
         failure: the first error; Hypothesis does not show one that another run of the same steps does not repeat.
     """
 
-    def __init__(self, folder: Path, *, arguments: Sequence[str] = ("serve",), plant: str | None = None) -> None:
-        environment = {} if plant is None else {"PLANT": plant}
-        self.server = ServerProcess(folder, settings=SETTINGS, arguments=arguments, environment=environment)
-        self.loop = asyncio.new_event_loop()
+    def __init__(self, servers: Sequence[ServerProcess], loop: asyncio.AbstractEventLoop) -> None:
+        self.servers = servers
+        self.loop = loop
         self.failure: Exception | None = None
-        self.desk = Desk(self.server.base_url)
+        self.desk = Desk(*(server.base_url for server in servers))
         root = Person(
             self.desk,
             account="system",
@@ -85,15 +84,30 @@ class Stage:
             self.failure = self.failure or error
             raise
 
+    @classmethod
+    def alone(cls, folder: Path, *, arguments: Sequence[str] = ("serve",), plant: str | None = None) -> Self:
+        """With a server on SQLite."""
+        environment = {} if plant is None else {"PLANT": plant}
+        server = ServerProcess(folder, settings=SETTINGS, arguments=arguments, environment=environment)
+        return cls([server], asyncio.new_event_loop())
+
     def open(self) -> None:
-        self.server.start_now()
+        """Start what does not run yet."""
+        for server in self.servers:
+            if not server.running:
+                server.start_now()
         body = {"name": COLLECTION, "schema": SCHEMA, **OPEN}
         self.do(self.root.call("POST", "/collections", json=body))
 
     def close(self) -> None:
         self.do(self.desk.client.aclose())
-        self.server.stop_now()
+        for server in self.servers:
+            server.stop_now()
         self.loop.close()
+
+    def address(self, number: int) -> str:
+        """Of one of the nodes: host and port."""
+        return self.servers[number % len(self.servers)].base_url.removeprefix("http://")
 
 
 class Machine(RuleBasedStateMachine):
@@ -113,6 +127,7 @@ class Machine(RuleBasedStateMachine):
         self.filters: dict[LiveList, str] = {}
         self.rule_name = "everybody"
         self.kills = 0
+        self.moves = itertools.count()
         self.histories: dict[str, History] = {}
         self.people: dict[str, list[Person]] = {}
         self.logins: dict[Person, Login] = {}
@@ -250,7 +265,7 @@ class Machine(RuleBasedStateMachine):
             one.told = []
             self.filters[one] = name
             lists.append(one)
-        base = self.stage.server.base_url.removeprefix("http://")
+        base = self.stage.address(next(self.moves))
         name = f"{transport.kind}{len(self.clients)}-{person.name}"
         client = transport(name, Login(person), lists, base=base, chance=self.chance)
         if isinstance(client, PollingClient):
@@ -287,6 +302,8 @@ class Machine(RuleBasedStateMachine):
         client.awake()
 
     async def _drop(self, client: Client, away_s: float) -> None:
+        """It goes, and comes back to the next node."""
+        client.base = self.stage.address(next(self.moves))
         client.drop(away_s)
         await asyncio.sleep(0.01)
 
@@ -314,22 +331,22 @@ class Machine(RuleBasedStateMachine):
         self.logins[person] = Login(person)
 
     @precondition(lambda self: self.kills < self.most_kills)
-    @rule(record=facts, while_writing=st.booleans())
-    def kill(self, record: dict[str, Any], while_writing: bool) -> None:
-        """The server is killed, half of the times with a write on its way: then only the database knows whether."""
+    @rule(record=facts, while_writing=st.booleans(), which=indexes)
+    def kill(self, record: dict[str, Any], while_writing: bool, which: int) -> None:
+        """A server is killed, half of the times with a write on its way: then only the database knows whether."""
         self.kills += 1
-        self.stage.do(self._kill(record if while_writing else None))
+        self.stage.do(self._kill(record if while_writing else None, which % len(self.stage.servers)))
 
-    async def _kill(self, record: dict[str, Any] | None) -> None:
+    async def _kill(self, record: dict[str, Any] | None, node: int) -> None:
         login = self.logins[self.people[self.near][0]]
         body = {"id": str(uuid.uuid4()), **(record or {})}
         writing = None
         if record is not None:
             await login.token()
-            writing = asyncio.create_task(login.once("POST", f"/records/{COLLECTION}", json=body))
+            writing = asyncio.create_task(login.once("POST", f"/records/{COLLECTION}", json=body, node=node))
             await asyncio.sleep(0.004)
-        await self.stage.server.kill()
-        await self.stage.server.start()
+        await self.stage.servers[node].kill()
+        await self.stage.servers[node].start()
         if writing is None:
             return
         answer = None
@@ -362,7 +379,8 @@ class Machine(RuleBasedStateMachine):
         lists = [one for client in here for one in client.lists]
         settled = False
         while not settled:
-            await compare([PythonHolder(client) for client in here], self._heads, patience_s=PATIENCE_S)
+            nodes = range(len(self.stage.servers))
+            await compare([PythonHolder(client) for client in here], self._heads, nodes=nodes, patience_s=PATIENCE_S)
             # A client that was refused asks again by itself: what it is in the middle of can only be judged later.
             settled = all(one.state in (State.LIVE, State.REFUSED) for one in lists)
         for client in here:
@@ -370,14 +388,15 @@ class Machine(RuleBasedStateMachine):
                 self._judge(client, one)
 
     async def _heads(self) -> Mapping[str, str]:
-        found = {}
-        for account in self.people:
-            query = {"limit": "1", "total": "false"}
-            answer = await self.stage.root.call(
-                "GET", f"/records/{COLLECTION}", params=query, headers={"x-account-id": account}
-            )
-            found[account] = str(answer["position"])
-        return found
+        """As one node sees them; a list obeys the rules of its moment on every node, so all see the same."""
+        return {account: await self._head(account) for account in self.people}
+
+    async def _head(self, account: str) -> str:
+        query = {"limit": "1", "total": "false"}
+        answer = await self.stage.root.call(
+            "GET", f"/records/{COLLECTION}", params=query, headers={"x-account-id": account}
+        )
+        return str(answer["position"])
 
     def _judge(self, client: Client, one: LiveList) -> None:
         person = client.login.person

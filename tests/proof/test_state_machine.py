@@ -3,6 +3,7 @@
 `PROOF_SECONDS=600` looks for so long, with other examples every time.
 """
 
+import asyncio
 import os
 import shutil
 import time
@@ -15,12 +16,16 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from proof.livelist import Difference
 from tests.proof import plants
-from tests.proof.machine import Machine, Stage
+from tests.proof.machine import SETTINGS, Machine, Stage
+from tests.support.nodes import Nodes
 
 pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("PROOF_SECONDS", "0"))
 EXAMPLES, STEPS = 10, 25
+ON_NODES_EXAMPLES = 4
+HOSTILE = 0.1
+"""Each event that is lost at the end of an account's log is found after 1.5 s only, by looking."""
 QUICK = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
@@ -32,10 +37,24 @@ QUICK = settings(
 )
 
 
+@pytest.fixture(params=[2, 3])
+def nodes(request: pytest.FixtureRequest, tmp_path: Path, postgres_url: str) -> Iterator[Stage]:
+    """Nodes that lose, double and delay hints."""
+    settings = {name: value for name, value in SETTINGS.items() if not name.startswith("SQLITE")}
+    site = Nodes(tmp_path, request.param, database_url=postgres_url, settings=settings, hostile=HOSTILE)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(site.__aenter__())
+    made = Stage(site.servers, loop)
+    made.open()
+    yield made
+    made.do(site.__aexit__())
+    made.close()
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     """Our server as it is."""
-    made = Stage(tmp_path)
+    made = Stage.alone(tmp_path)
     made.open()
     yield made
     made.close()
@@ -55,6 +74,13 @@ def test_every_client_gets_what_was_committed_and_visible_once_and_in_order(stag
     explore(stage, QUICK)
 
 
+def test_the_same_whichever_node_a_client_comes_to(nodes: Stage) -> None:
+    explore(nodes, settings(QUICK, max_examples=ON_NODES_EXAMPLES))
+    ends = time.monotonic() + SECONDS / 2
+    while time.monotonic() < ends:
+        explore(nodes, settings(QUICK, derandomize=False, max_examples=20))
+
+
 @pytest.mark.skipif(not SECONDS, reason="PROOF_SECONDS is not set")
 def test_the_same_for_as_long_as_asked(stage: Stage) -> None:
     ends = time.monotonic() + SECONDS
@@ -65,7 +91,7 @@ def test_the_same_for_as_long_as_asked(stage: Stage) -> None:
 @pytest.mark.parametrize("plant", plants.PLANTS)
 def test_a_planted_defect_is_found(tmp_path: Path, plant: str) -> None:
     shutil.copy(plants.__file__, tmp_path / "plants.py")
-    stage = Stage(tmp_path, arguments=("serve", "plants:app"), plant=plant)
+    stage = Stage.alone(tmp_path, arguments=("serve", "plants:app"), plant=plant)
     stage.open()
     try:
         with pytest.raises(Difference):

@@ -38,6 +38,7 @@ const TRANSIENT = new Set([
   "query_timeout",
   "schema_changed",
   "workers_busy",
+  "storage_busy",
   "storage_error",
   "internal_error",
 ]);
