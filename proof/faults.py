@@ -175,6 +175,7 @@ def _sliced(data: bytes, size: int) -> list[bytes]:
 def _reset(writer: asyncio.StreamWriter) -> None:
     connection: socket.socket | None = writer.get_extra_info("socket")
     if connection is not None:
-        with contextlib.suppress(OSError):
+        # uvloop says ValueError for one that has ended by itself.
+        with contextlib.suppress(OSError, ValueError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

@@ -31,9 +31,9 @@ def one_way(*changes: Change, version: int = 7) -> list[Change]:
     return heard
 
 
-def refused(message: bytes, *, epoch: str = "e1", secret: bytes = SECRET, node: str = "n2") -> str:
+def refused(message: bytes, *, lineage: str = "e1", secret: bytes = SECRET, node: str = "n2") -> str:
     with pytest.raises(Refused) as refusal:
-        changes_of(Hints(secret, node=node).unpack(message, epoch))
+        changes_of(Hints(secret, node=node).unpack(message, lineage))
     return refusal.value.word
 
 
@@ -72,7 +72,7 @@ def test_a_change_of_rules_is_told_as_its_version() -> None:
 def test_a_hint_of_another_secret_another_history_or_oneself_is_refused() -> None:
     [message] = Hints(SECRET, node="n1").pack("e1", 1, [change(1)])
     assert refused(message, secret=b"t" * 32) == "forged"
-    assert refused(message, epoch="e2") == "foreign"
+    assert refused(message, lineage="e2") == "foreign"
     assert refused(message, node="n1") == "own"
 
 

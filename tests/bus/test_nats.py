@@ -29,7 +29,7 @@ class Node:
         self.tally: dict[str, int] = {}
         self.ear = Ear()
         hints = Hints(secret, node=name)
-        self.bus = NatsBus(url, prefix=prefix, hints=hints, epoch=lambda: "e1", tally=self.tally)
+        self.bus = NatsBus(url, prefix=prefix, hints=hints, lineage=lambda: "e1", tally=self.tally)
         self._running: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Node":

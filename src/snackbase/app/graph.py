@@ -206,7 +206,7 @@ def _bus(core: Core, counters: Counters) -> Bus:
         settings.bus_url,
         prefix=settings.bus_prefix,
         hints=hints,
-        epoch=lambda: core.store.epoch,
+        lineage=lambda: core.store.lineage,
         tally=counters.hints,
     )
 

@@ -2,7 +2,8 @@
 
 Whoever can write to the broker, but does not know the secret, can neither make an event nor change one: a hint whose
 signature is wrong is dropped. A recorded hint that is sent again is a change that was committed, with its number, so
-the feeds drop it as a repetition. The rows are the bytes of the log, so what is heard is what would have been read.
+the feeds drop it as a repetition; one from before a promotion, which may have lost it, is of another lineage. The rows
+are the bytes of the log, so what is heard is what would have been read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,13 +44,13 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
 class Hint(msgspec.Struct, frozen=True, array_like=True):
     """
     Attributes:
-        node: who sent it. epoch: the history it belongs to.
+        node: who sent it. lineage: of the history it belongs to.
         account_id: "" = a change of rules or schemas. version: the global version the sender knew.
         head: the newest number of the account's log that it speaks of.
     """
 
     node: str
-    epoch: str
+    lineage: str
     account_id: str
     version: int
     head: int
@@ -78,27 +79,27 @@ class Hints:
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(Hint)
 
-    def pack(self, epoch: str, version: int, changes: Sequence[Change]) -> Iterator[bytes]:
+    def pack(self, lineage: str, version: int, changes: Sequence[Change]) -> Iterator[bytes]:
         """Messages with the changes of one account, in order; each is small enough."""
         account_id, rows, size = changes[0].account_id, list[Row](), 0
         for change in changes:
             prev = None if change.prev is None else _json.encode(change.prev)
             more = len(change.raw) + (len(prev) if prev is not None else 0) + 200
             if rows and size + more > self._most_bytes:
-                yield self._signed(Hint(self._node, epoch, account_id, version, rows[-1].seq, rows))
+                yield self._signed(Hint(self._node, lineage, account_id, version, rows[-1].seq, rows))
                 rows, size = [], 0
             if more > self._most_bytes:
-                yield self._signed(Hint(self._node, epoch, account_id, version, change.seq))
+                yield self._signed(Hint(self._node, lineage, account_id, version, change.seq))
                 continue
             rows.append(_row(change, prev))
             size += more
         if rows:
-            yield self._signed(Hint(self._node, epoch, account_id, version, rows[-1].seq, rows))
+            yield self._signed(Hint(self._node, lineage, account_id, version, rows[-1].seq, rows))
 
-    def pack_version(self, epoch: str, version: int) -> bytes:
-        return self._signed(Hint(self._node, epoch, "", version, 0))
+    def pack_version(self, lineage: str, version: int) -> bytes:
+        return self._signed(Hint(self._node, lineage, "", version, 0))
 
-    def unpack(self, message: bytes, epoch: str) -> Hint:
+    def unpack(self, message: bytes, lineage: str) -> Hint:
         """Raises Refused."""
         if message[: len(FORMAT)] != FORMAT or len(message) <= _START:
             raise Refused("malformed")
@@ -111,7 +112,7 @@ class Hints:
             raise Refused("malformed") from None
         if hint.node == self._node:
             raise Refused("own")
-        if hint.epoch != epoch:
+        if hint.lineage != lineage:
             raise Refused("foreign")
         return hint
 

@@ -70,17 +70,19 @@ class NatsBus:
     Args:
         url: nats://user:password@host:port or tls://…, several separated by commas.
         prefix: what all subjects begin with; one for each installation on a shared NATS.
-        epoch: the history in force. tally: counts hints by what became of them.
+        lineage: of the history in force. tally: counts hints by what became of them.
     """
 
     configured = True
 
-    def __init__(self, url: str, *, prefix: str, hints: Hints, epoch: Callable[[], str], tally: dict[str, int]) -> None:
+    def __init__(
+        self, url: str, *, prefix: str, hints: Hints, lineage: Callable[[], str], tally: dict[str, int]
+    ) -> None:
         self._servers = [one.strip() for one in url.split(",") if one.strip()]
         self._where = ", ".join(_host(one) for one in self._servers)
         self._prefix = prefix
         self._hints = hints
-        self._epoch = epoch
+        self._lineage = lineage
         self._tally = tally
         self._client: Client | None = None
         self._up = False
@@ -114,12 +116,12 @@ class NatsBus:
             accounts.setdefault(change.account_id, []).append(change)
         for account_id, rows in accounts.items():
             subject = self._subject(account_id)
-            for message in self._hints.pack(self._epoch(), version, rows):
+            for message in self._hints.pack(self._lineage(), version, rows):
                 self._put(subject, message)
 
     def publish_version(self, version: int) -> None:
         if self._up:
-            self._put(f"{self._prefix}.{VERSIONS}", self._hints.pack_version(self._epoch(), version))
+            self._put(f"{self._prefix}.{VERSIONS}", self._hints.pack_version(self._lineage(), version))
 
     def _put(self, subject: str, message: bytes) -> None:
         if self._waiting_bytes + len(message) > MOST_WAITING:
@@ -145,7 +147,7 @@ class NatsBus:
     async def _received(self, listener: Listener, message: Msg) -> None:
         """One message of the broker. Never raises: whatever it is, the next one is heard."""
         try:
-            hint = self._hints.unpack(message.data, self._epoch())
+            hint = self._hints.unpack(message.data, self._lineage())
             changes = changes_of(hint)
         except Refused as refused:
             self._refuse(refused.word)

@@ -313,6 +313,9 @@ class Feeds:
         """The database may have lost what it had committed: nothing is routed before each feed's place is found."""
         for live in self._live.values():
             live.doubtful, live.quiet_since = True, inf
+            # What came but was not routed may be gone as well; the log tells.
+            live.partial.clear()
+            live.early.clear()
             if live.ready is None:
                 self._repair(live)
 

@@ -234,6 +234,11 @@ class Store(Protocol):
     on_break: Callable[[], None]
     """Called on the loop when the database may have lost what it had committed: after a failover. SQLite never does."""
 
+    @property
+    def lineage(self) -> str:
+        """Identifies how the history came to what it is: the epoch, and what changes when its end may have been lost
+        (a promotion). What was committed under another one is not to be believed."""
+
     async def open(self) -> None: ...
     async def close(self) -> None: ...
     async def write(self, transaction: Transaction) -> Committed:

@@ -123,6 +123,10 @@ class SQLiteStore:
         except apsw.Error as error:
             raise self._answer(error) from error
 
+    @property
+    def lineage(self) -> str:
+        return self.epoch
+
     async def close(self) -> None:
         """Commit and announce what waits, then release the file."""
         await self._damage.close()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from snackbase.bus.base import Bus, NoBus
 from snackbase.hub.feeds import Feeds, LiveFeed
 from snackbase.metrics import Counters
 from snackbase.model import Change, Head, Op
+from snackbase.storage.base import Window
 
 
 def change(seq: int, index: int = 0, size: int = 1) -> Change:
@@ -38,6 +40,15 @@ def log_of(sizes: list[int]) -> list[Change]:
     return rows
 
 
+LATER_US = 1000
+
+
+class OpenBus(NoBus):
+    """One that is up, and brings nothing by itself."""
+
+    configured = up = True
+
+
 class LogStore:
     """The part of a Store that feeds read: a log in memory of which a prefix is committed."""
 
@@ -48,10 +59,15 @@ class LogStore:
         self.reads = 0
 
     async def head(self, account_id: str) -> Head:
-        return Head(self.committed, self.committed)
+        return Head(self.committed, self.rows[self.committed - 1].ts_us if self.committed else 0)
 
     async def heads(self, account_ids: Sequence[str]) -> dict[str, Head]:
         return {account_id: await self.head(account_id) for account_id in account_ids}
+
+    async def window(self, account_id: str, seq: int) -> Window:
+        await asyncio.sleep(0)
+        ts_us = self.rows[seq - 1].ts_us if 0 < seq <= self.committed else None
+        return Window(head=await self.head(account_id), floor=Head(0, 0), ts_us=ts_us)
 
     async def read_changes(self, account_id: str, after: int, limit: int) -> list[Change]:
         self.reads += 1
@@ -65,6 +81,7 @@ class Scene:
     def __init__(self, sizes: list[int], *, bus: Bus | None = None) -> None:
         self.store = LogStore(log_of(sizes))
         self.routed: list[list[int]] = []
+        self.rows: list[Sequence[Change]] = []
         self.lost = 0
         self.tasks: set[asyncio.Task[Any]] = set()
         self.refreshed = 0
@@ -85,6 +102,7 @@ class Scene:
 
     def route(self, live: LiveFeed, changes: Sequence[Change]) -> None:
         self.routed.append([row.seq for row in changes])
+        self.rows.append(list(changes))
 
     async def refresh(self) -> None:
         """What is read from the log may be of another process, with other rules."""
@@ -129,6 +147,47 @@ def test_whatever_announcements_are_lost_doubled_or_swapped_every_transaction_is
             seq += size
         assert made.routed == expected
         assert made.lost == 0
+
+    asyncio.run(scene())
+
+
+@given(
+    kept=st.integers(0, 3),
+    lost=st.lists(st.integers(1, 3), min_size=1, max_size=4),
+    new=st.lists(st.integers(1, 3), max_size=4),
+    told=st.lists(st.integers(1, 12), max_size=12),
+    turns=st.integers(0, 3),
+)
+@settings(max_examples=200, deadline=None)
+def test_after_a_promotion_nothing_that_it_lost_is_routed_unless_the_feed_is_lost_too(
+    kept: int, lost: list[int], new: list[int], told: list[int], turns: int
+) -> None:
+    async def scene() -> None:
+        made = Scene([1] * kept + lost, bus=OpenBus())
+        store = made.store
+        old = store.rows
+        store.committed = kept
+        await made.feeds.acquire("a")
+        # Hints of what the standby does not have; it takes over.
+        for seq in told:
+            made.feeds.accept(old[kept + seq - 1 : kept + seq])
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        store.rows = [
+            msgspec.structs.replace(row, ts_us=row.ts_us + LATER_US * (row.seq > kept))
+            for row in log_of([1] * kept + new)
+        ]
+        store.committed = len(store.rows)
+        made.feeds.doubt()
+        made.feeds.hinted({"a": store.committed}, whole=True)
+        await made.settle()
+
+        gone = [row for rows in made.rows for row in rows if row.seq > kept and row.ts_us < LATER_US]
+        if gone:
+            assert made.lost == 1
+        else:
+            assert [row for rows in made.rows for row in rows] == store.rows[kept:]
+            assert made.lost == 0
 
     asyncio.run(scene())
 

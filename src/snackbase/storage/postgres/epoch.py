@@ -55,6 +55,11 @@ class History:
         self._sql = ""
         self._next_look = 0.0
 
+    @property
+    def timeline(self) -> int:
+        """As it was last seen; 0 = cannot be known."""
+        return 0 if self._place is None else self._place.timeline
+
     async def begin(self, connection: Connection, new_epoch: str, *, created: bool) -> str:
         """Decide on the epoch, in the transaction that opens the database."""
         rows = await connection.fetch("SELECT key, value FROM _meta WHERE key IN ('epoch', 'place')")

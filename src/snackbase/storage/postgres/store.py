@@ -117,6 +117,10 @@ class PostgresStore:
         await self._listener.open()
         await self._keeper.open()
 
+    @property
+    def lineage(self) -> str:
+        return f"{self.epoch}.{self._history.timeline}"
+
     async def close(self) -> None:
         """Commit and announce what waits, then let go of every connection."""
         await self._keeper.close()
