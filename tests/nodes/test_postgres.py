@@ -6,10 +6,12 @@ from contextlib import AsyncExitStack
 
 import httpx
 
+from proof.faults import FaultProxy
 from tests.conftest import MakeCluster
 from tests.e2e.support import House, Member
 from tests.nodes.conftest import MakeNodes, beside
 from tests.support.nodes import Nodes
+from tests.support.server import free_port
 
 
 async def houses(nodes: Nodes, opened: AsyncExitStack) -> list[House]:
@@ -91,3 +93,35 @@ async def test_a_database_that_is_killed_and_restarted_costs_time_and_no_event(
         assert len(set(heard[0])) == len(heard[0])
         assert set(acknowledged) <= set(heard[0])
         assert "Traceback" not in nodes.output
+
+
+async def test_what_one_node_makes_is_known_at_once_at_another_that_has_not_heard_of_it(
+    make_nodes: MakeNodes, make_cluster: MakeCluster
+) -> None:
+    port = free_port()
+    cluster = await asyncio.to_thread(make_cluster, port=port)
+    async with AsyncExitStack() as opened:
+        ears = await opened.enter_async_context(FaultProxy(port))
+        nodes = await make_nodes(1, database_url=cluster.url(), bus=False)
+        deaf = await make_nodes(
+            1,
+            database_url=cluster.url(),
+            bus=False,
+            settings={"DATABASE_DIRECT_URL": f"postgresql://postgres@127.0.0.1:{ears.port}/postgres"},
+        )
+        [here], [there] = await houses(nodes, opened), await houses(deaf, opened)
+        member = await here.founder()
+        away = beside(member, there)
+        socket = await there.socket(away)
+        ears.stall()
+        for number in range(5):
+            posts = await here.collection("title")
+            if number % 2:
+                assert (await away.create(posts, title="one"))["title"] == "one"
+            else:
+                await socket.subscribe(posts)
+        answer = await there.stream(away, ("collection", await here.collection("title")))
+        assert (await answer.next())["type"] == "subscribed"
+        assert (await socket.ask("subscribe", collection="nowhere"))["code"] == "collection_not_found"
+        await away.request("GET", "/records/nowhere", status=404)
+        ears.heal()

@@ -6,7 +6,7 @@ clients. Nothing here starts a task or listens.
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
@@ -50,7 +50,7 @@ from snackbase.web.collections import CollectionRoutes
 from snackbase.web.direct import Direct
 from snackbase.web.documents.routes import DocumentRoutes
 from snackbase.web.explain import ExplainRoutes
-from snackbase.web.guard import Guard
+from snackbase.web.guard import Guard, after_a_look
 from snackbase.web.invitations import InvitationRoutes
 from snackbase.web.middleware import Http, not_found
 from snackbase.web.ops import OpsRoutes
@@ -180,7 +180,7 @@ def build(
         colleagues=colleagues,
     )
     # The router tries one after the other: the busiest come first.
-    routes = [*_rest(core, records, hooks, counters, origins, later), *realtime, *ops.routes()]
+    routes = [*_rest(core, records, hooks, counters, origins, later, hub.refresh), *realtime, *ops.routes()]
     # One glance tells that a request is no WebSocket; a WebSocket that came last would be compared with every path.
     routes.sort(key=lambda route: not isinstance(route, WebSocketRoute))
     guest = Guard(core.authenticator, counters).authenticate_or_guest
@@ -221,16 +221,24 @@ def _entry_hooks(hooks: Hooks, later: Later) -> Callable[[str, User], None]:
 
 
 def _rest(
-    core: Core, records: Records, hooks: Hooks, counters: Counters, origins: Origins, later: Later
+    core: Core,
+    records: Records,
+    hooks: Hooks,
+    counters: Counters,
+    origins: Origins,
+    later: Later,
+    refresh: Callable[[], Awaitable[None]],
 ) -> list[BaseRoute]:
     guard = Guard(core.authenticator, counters)
+    user = after_a_look(guard.authenticate, core.catalog, refresh)
+    guest = after_a_look(guard.authenticate_or_guest, core.catalog, refresh)
     new_id = Ids(wall_clock_us, secrets.randbits).new
     repeats = Repeats(core.store, now_us=wall_clock_us)
     collections = Collections(core.store, core.catalog, hooks, later=later, new_id=new_id)
     return [
-        *TransferRoutes(records, guard.authenticate).routes(),
-        *RecordRoutes(records, repeats, guard.authenticate_or_guest).routes(),
-        *CollectionRoutes(collections, guard.authenticate, now_us=wall_clock_us).routes(),
+        *TransferRoutes(records, user).routes(),
+        *RecordRoutes(records, repeats, guest).routes(),
+        *CollectionRoutes(collections, user, now_us=wall_clock_us).routes(),
         *_people(core, guard, origins),
     ]
 

@@ -4,6 +4,7 @@ A message is served at once, on the call that delivered it. Only what has to wai
 through a connection's inbox, and while one waits the later ones queue behind it, bounded by not reading on.
 """
 
+import contextlib
 import difflib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -59,6 +60,7 @@ class Dialogue:
         position: Callable[[LiveFeed], str],
         authenticate: Callable[[Connection, str], Awaitable[None]],
         end: Callable[[Connection, Closing], None],
+        refresh: Callable[[], Awaitable[None]],
         spawn: Callable[..., object],
         now_us: Callable[[], int],
     ) -> None:
@@ -70,6 +72,7 @@ class Dialogue:
         self._position = position
         self._authenticate = authenticate
         self._end = end
+        self._refresh = refresh
         self._spawn = spawn
         self._now_us = now_us
         self._turns = Turns(AT_ONCE)
@@ -138,7 +141,9 @@ class Dialogue:
             return False
         subscriptions = message.subscriptions or ()
         from_the_past = message.since or message.snapshot or any(one.since or one.snapshot for one in subscriptions)
-        return bool(from_the_past) or self._hooks.has("on_realtime_subscribe")
+        named = [message.collection, *(one.collection for one in subscriptions)]
+        unknown = any(name and not self._rights.knows(name) for name in named)
+        return bool(from_the_past) or unknown or self._hooks.has("on_realtime_subscribe")
 
     async def _work(self, connection: Connection) -> None:
         """Serve the inbox in order, then forget it."""
@@ -224,6 +229,10 @@ class Dialogue:
     async def _subscribe_one(
         self, connection: Connection, request: SubscribeRequest, action: str | None
     ) -> tuple[Subscription, Head] | None:
+        if not self._rights.knows(request.collection):
+            # Another node may have made it a moment ago.
+            with contextlib.suppress(SnackBaseError):
+                await self._refresh()
         if self._hooks.has("on_realtime_subscribe", request.collection):
             operations = list(request.operations or protocol.OPERATIONS)
             await self._fire(

@@ -32,7 +32,7 @@ from snackbase.hub.polling import Polling
 from snackbase.hub.replays import Replays
 from snackbase.hub.rights import Budget, Rights
 from snackbase.hub.standings import Standings
-from snackbase.hub.timekeeper import Timekeeper, timing_of
+from snackbase.hub.timekeeper import Timekeeper, now_us, timing_of
 from snackbase.metrics import Counters, add
 from snackbase.model import Change, Collection, Head, Op, Position, Principal
 from snackbase.realtime import protocol
@@ -94,12 +94,12 @@ class Hub:
             store,
             route=self._route,
             lost=self._lost_history,
-            refresh=self._refresh,
+            refresh=self.refresh,
             spawn=spawn,
             tally=counters,
             bus=bus,
         )
-        self.neighbours = Neighbours(bus, self.feeds, catalog, deliver=self.deliver, refresh=self._refresh, spawn=spawn)
+        self.neighbours = Neighbours(bus, self.feeds, catalog, deliver=self.deliver, refresh=self.refresh, spawn=spawn)
         self.delivery = Delivery(
             most=settings.realtime_outbox_bytes,
             most_in_all=settings.realtime_outbox_total_bytes,
@@ -153,6 +153,7 @@ class Hub:
             position=self.position,
             authenticate=self._take_token,
             end=self.end,
+            refresh=self.refresh,
             spawn=spawn,
             now_us=now_us,
         )
@@ -424,7 +425,7 @@ class Hub:
                 self.rights.resync(connection, subscription, reason)
             connection.flush()
 
-    async def _refresh(self) -> None:
+    async def refresh(self) -> None:
         """Another process may have changed a schema or a rule; its announcements do not come here."""
         if await self._store.version() > self._catalog.version:
             self.schema_changed(*await self._store.collections())
@@ -444,7 +445,3 @@ class Hub:
 def _controls(connection: Connection) -> int:
     """How many control rows of its accounts came by."""
     return sum(live.controls for live in (connection.live, connection.home) if live is not None)
-
-
-def now_us() -> int:
-    return time.time_ns() // 1000

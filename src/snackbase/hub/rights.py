@@ -124,6 +124,10 @@ class Rights:
             if subscription.request.id is None and subscription.collection_id != EVERY_COLLECTION
         )
 
+    def knows(self, collection: str) -> bool:
+        """Whether there is such a collection, as far as this process has heard."""
+        return collection == EVERY_COLLECTION or self._catalog.by_name(collection) is not None
+
     def judge(self, connection: Connection, subscription_request: protocol.SubscribeRequest) -> Subscription:
         """What the connection's principal would see. Raises ProtocolError."""
         if connection.principal is None:

@@ -73,8 +73,7 @@ class Timekeeper:
         if live is None or connection.held != sum(len(replay.parts) for replay in replaying):
             return False
         at = min((replay.at for replay in replaying), key=lambda head: head.seq) if replaying else live.at
-        now_us = time.time_ns() // 1000
-        connection.heartbeat(now_us, self._token(live.account_id, at), resumable=not replaying)
+        connection.heartbeat(now_us(), self._token(live.account_id, at), resumable=not replaying)
         return True
 
     def _look_after(self, connection: Connection, now: float, wall: float) -> None:
@@ -106,3 +105,7 @@ def timing_of(settings: Settings) -> Timing:
         message_burst=settings.realtime_message_burst,
         max_subscriptions=settings.realtime_max_subscriptions,
     )
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000

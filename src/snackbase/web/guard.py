@@ -4,13 +4,17 @@ Tokens come in headers only: a query string ends up in histories and logs of pro
 REST can. Step 1 of the path of a write.
 """
 
+from collections.abc import Awaitable, Callable
+
 from starlette.requests import Request
 
 from snackbase.auth import Claims, rest_token_of
+from snackbase.catalog import Catalog
 from snackbase.errors import Unauthorized
 from snackbase.metrics import Counters, add
 from snackbase.model import Principal
 from snackbase.services.authenticate import Authenticated, Authenticator
+from snackbase.web.http import Authenticate
 from snackbase.web.middleware import note_user
 
 
@@ -48,3 +52,22 @@ class Guard:
             raise
         note_user(request.scope, found.principal.actor_id)
         return found
+
+
+def after_a_look(authenticate: Authenticate, catalog: Catalog, refresh: Callable[[], Awaitable[None]]) -> Authenticate:
+    """The same; and a collection in the path that is not known here was looked for where other nodes make theirs.
+
+    They tell of it, but the next request may be here before that.
+
+    Args:
+        refresh: learns of collections that other processes changed.
+    """
+
+    async def authenticated(request: Request) -> Principal:
+        principal = await authenticate(request)
+        name = request.path_params.get("collection")
+        if name is not None and catalog.by_name(name) is None and catalog.by_id(name) is None:
+            await refresh()
+        return principal
+
+    return authenticated
