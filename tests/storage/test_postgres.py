@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from snackbase.errors import Conflict, SnackBaseError, TooLarge, Unavailable, ValidationFailed
+from snackbase.errors import Conflict, NotFound, SnackBaseError, TooLarge, Unavailable, ValidationFailed
 from snackbase.model import Change, Collection, Field, FieldType, Head, Index
 from snackbase.storage.base import Committed, Kept, Receipt, Statement, Store, Transaction
 from snackbase.storage.postgres import alter, keeper, run
@@ -158,6 +158,25 @@ async def test_one_key_sent_to_two_nodes_at_once_is_one_write(open_store: OpenSt
     assert [change.seq for change in log] == list(range(1, 18))
     (first,) = (one for one in outcomes if one.repeated is None)
     assert first.head in heads and first.changes[0].seq == first.head.seq
+
+
+async def test_the_first_write_of_an_account_that_fails_takes_no_other_with_it(open_store: OpenStore) -> None:
+    """On a node that has not met the account before: what it read of it outlives the one that failed."""
+    nodes = [await open_store(), await open_store()]
+    posts = await collection(nodes[0], "posts", text("title"))
+    there = await created(nodes[0], posts, title="there")
+    kept = Kept(fingerprint="f", status=200, body=b"x", position="p")
+    receipt = Receipt(owner="o", key="k", lifetime_us=10**9, answer=lambda _written, _head: kept)
+    fails = Transaction(account_id=SYSTEM, writes=(updating(posts, new_id(), {"title": "x"}),), receipt=receipt)
+
+    done = await asyncio.gather(
+        nodes[1].write(fails),
+        *(write(nodes[1], updating(posts, there["id"], {"title": str(number)})) for number in range(5)),
+        return_exceptions=True,
+    )
+
+    assert [type(one) for one in done if isinstance(one, BaseException)] == [NotFound]
+    assert [change.seq for change in await whole_log(nodes[0])] == list(range(1, 7))
 
 
 async def test_accounts_founded_on_two_nodes_at_once_get_codes_of_their_own(open_store: OpenStore) -> None:

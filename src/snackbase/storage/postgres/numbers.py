@@ -83,6 +83,7 @@ class Numbering:
     def __init__(self, known: Known, new_tx_id: Callable[[], str]) -> None:
         self._known = known
         self._new_tx_id = new_tx_id
+        self._there: dict[str, tuple[int, int]] = {}
         self._slots: dict[str, Slot] = {}
         self._exact: set[str] = set()
         self._entries: list[Entry] = []
@@ -107,15 +108,13 @@ class Numbering:
         """Where the account's log stands. `exact`: its head's row is locked from now on."""
         slot = self._slots.get(account_id)
         if slot is None:
-            num = self._known.numbers.get(account_id)
-            if num is None:
-                rows = yield Ask(READ_HEAD, (account_id,))
-                if not rows:
-                    return None
-                num = rows[0][0]
-                self._known.times[num] = max(rows[0][2], self._known.times.get(num, 0))
-            slot = self._slots[account_id] = Slot(num, 0, self._known.times.get(num, 0))
-            self.numbers[account_id] = num
+            slot = self.place(account_id)
+        if slot is None:
+            rows = yield Ask(READ_HEAD, (account_id,))
+            if not rows:
+                return None
+            slot = self._slots[account_id] = self._begun(rows[0][0], rows[0][2])
+            self.numbers[account_id] = slot.num
         if exact and account_id not in self._exact:
             rows = yield Ask(LOCK_HEAD, (slot.num,))
             if not rows:
@@ -127,21 +126,25 @@ class Numbering:
         return slot
 
     def missing(self, account_ids: Sequence[str]) -> list[str]:
-        """Accounts whose number is not known yet."""
-        known, slots = self._known.numbers, self._slots
-        return [one for one in dict.fromkeys(account_ids) if one not in known and one not in slots]
+        """Accounts whose number is not known yet. The others are there, whatever becomes of transactions of theirs."""
+        known, times = self._known.numbers, self._known.times
+        self._there |= {one: (known[one], times.get(known[one], 0)) for one in account_ids if one in known}
+        return [one for one in dict.fromkeys(account_ids) if one not in self._there]
 
     def found(self, account_id: str, num: int, ts_us: int) -> None:
-        """An account's row was read."""
-        self.numbers[account_id] = num
-        self._slots[account_id] = Slot(num, 0, max(ts_us, self._known.times.get(num, 0)))
+        """An account's row was read, before anything was carried out."""
+        self._there[account_id] = num, ts_us
 
     def place(self, account_id: str) -> Slot | None:
         """As `slot`, for accounts that are known; asks nothing."""
         slot = self._slots.get(account_id)
-        if slot is None and (num := self._known.numbers.get(account_id)) is not None:
-            slot = self._slots[account_id] = Slot(num, 0, self._known.times.get(num, 0))
+        if slot is None and account_id in self._there:
+            slot = self._slots[account_id] = self._begun(*self._there[account_id])
+            self.numbers[account_id] = slot.num
         return slot
+
+    def _begun(self, num: int, ts_us: int) -> Slot:
+        return Slot(num, 0, max(ts_us, self._known.times.get(num, 0)))
 
     def forget(self, account_id: str) -> None:
         """A transaction failed that may have made this account, or locked its head."""
