@@ -30,11 +30,13 @@ LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     ConnectionError,
     OSError,
     TimeoutError,
 )
-"""The connection is gone, or nobody knows; the second and third are asyncpg's words for one that ended under it."""
+"""The connection is gone, or nobody knows. The second and third are asyncpg's words for one that ended under it, the
+fourth the server's to a process that was stopped in the middle of a group."""
 AGAIN = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,

@@ -37,12 +37,17 @@ HEADS_MS = 1000
 """How long the numbers of other groups are waited for."""
 SAVE = "SAVEPOINT one; SET LOCAL lock_timeout = %d"
 UNDO = "ROLLBACK TO SAVEPOINT one; RELEASE SAVEPOINT one"
+LOOK = f"SELECT ({READ_VERSION}), pg_current_xact_id()::text"
 READ_ACCOUNTS = """SELECT a.id, a.num, coalesce(h.ts_us, 0) FROM _accounts a LEFT JOIN _heads h ON h.account = a.num
     WHERE a.id = ANY($1::text[])"""
 
 
 class OutcomeUnknown(Exception):
     """COMMIT was sent, and its answer never came."""
+
+    def __init__(self, run: "Run") -> None:
+        super().__init__()
+        self.run = run
 
 
 class HeadsHeld(Exception):
@@ -89,6 +94,7 @@ class Run:
         self._blocked: set[Key] = set()
         self._release = f"RELEASE SAVEPOINT one; SET LOCAL lock_timeout = {max(lock_ms, HEADS_MS)}"
         self.definitions = definitions
+        self.xid = ""
         self.reloaded: tuple[int, tuple[Collection, ...]] | None = None
         self.moved: list[tuple[Item, Sequence[Key]]] = []
         self.changes: list[Change] = []
@@ -122,6 +128,10 @@ class Run:
         except LOCKED as error:
             raise HeadsHeld from error
         await self._commit()
+        self.settle()
+
+    def settle(self) -> None:
+        """It is committed: give each item its result."""
         for item, work, entry in self._entries:
             changes, head = (entry.changes, entry.head) if entry is not None else ((), Head(0, 0))
             item.result = Committed(changes=changes, head=head, written=tuple(work.written), repeated=work.repeated)
@@ -132,12 +142,12 @@ class Run:
         try:
             await self._connection.execute(f"{told}COMMIT")
         except (*LOST, asyncpg.OperatorInterventionError) as error:
-            raise OutcomeUnknown from error
+            raise OutcomeUnknown(self) from error
 
     async def _look(self, items: Sequence[Item]) -> None:
         """The definitions in force, and the accounts' numbers."""
-        version = int(await self._connection.fetchval(READ_VERSION))
-        if version != self.definitions.version:
+        version, self.xid = await self._connection.fetchrow(LOOK)
+        if int(version) != self.definitions.version:
             self.reloaded = await drive(self._connection, read_collections())
             self.definitions = Definitions(*self.reloaded, locks=True)
         missing = self._numbering.missing([item.prepared.transaction.account_id for item in items])

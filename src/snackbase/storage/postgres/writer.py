@@ -26,6 +26,7 @@ from snackbase.storage.postgres.epoch import History
 from snackbase.storage.postgres.lanes import Lanes
 from snackbase.storage.postgres.link import AGAIN, LOST, Connection, Server, check_values, closed, drive, fault_of
 from snackbase.storage.postgres.numbers import Known
+from snackbase.storage.postgres.outcome import was_committed
 from snackbase.storage.postgres.run import HeadsHeld, OutcomeUnknown, Run, answer_to, busy, head_of
 from snackbase.storage.postgres.wave import Key
 from snackbase.storage.statements import Tables
@@ -83,6 +84,7 @@ class Writer:
         self._idle: list[Connection] = []
         self._lanes = Lanes(self._run_lane, self._refuse)
         self._task: asyncio.Task[None] | None = None
+        self._unsure: set[asyncio.Task[None]] = set()
         self._pause_s = FIRST_PAUSE_S
         prefix, numbers = secrets.token_hex(4), count(1)
         self._new_tx_id = lambda: f"{prefix}{next(numbers):x}"
@@ -102,6 +104,8 @@ class Writer:
         if self._task is not None:
             await self._task
         await self._lanes.close()
+        if self._unsure:
+            await asyncio.wait(tuple(self._unsure))
         for connection in (self._connection, *self._idle):
             await closed(connection)
         # Announcements come in the turn after the answers.
@@ -231,6 +235,10 @@ class Writer:
                 await self._again(connection, error, attempt)
                 items = await self._without_held(connection, items)
                 continue
+            except OutcomeUnknown as error:
+                await self._lose(error.__cause__ or error)
+                self._ask(error.run, items)
+                return
             except BaseException as error:
                 await self._lost(error, items)
                 if isinstance(error, asyncio.CancelledError):
@@ -282,14 +290,18 @@ class Writer:
         )
         await run.group(items)
         self._found()
-        if run.reloaded is not None:
-            self.adopt(*run.reloaded)
-        self.changes += len(run.changes)
         for item, keys in run.moved:
             if lane:
                 item.error = busy()
             else:
                 self._lanes.add(item, keys)
+        self._done(run)
+
+    def _done(self, run: Run) -> None:
+        """A group is committed."""
+        if run.reloaded is not None:
+            self.adopt(*run.reloaded)
+        self.changes += len(run.changes)
         if run.changes:
             changes, size = run.changes, run.size
             # After those who wait: their futures are settled in this turn.
@@ -304,16 +316,8 @@ class Writer:
 
     async def _lost(self, error: BaseException, items: Sequence[Item]) -> None:
         """A group failed as a whole: in what words, and with what connection does it go on?"""
-        if isinstance(error, OutcomeUnknown):
-            answer: Exception = Unavailable(
-                "The commit failed in a way that leaves open whether the write will be found later; read before "
-                "writing again.",
-                code="outcome_unknown",
-                retry_after_s=5,
-            )
-            await self._lose(error.__cause__ or error)
-        elif isinstance(error, asyncio.CancelledError):
-            answer = Unavailable("The server is stopping.", code="stopping", retry_after_s=1)
+        if isinstance(error, asyncio.CancelledError):
+            answer: Exception = Unavailable("The server is stopping.", code="stopping", retry_after_s=1)
             await self._lose(error)
         else:
             fault = fault_of(error)
@@ -328,6 +332,27 @@ class Writer:
         for item in items:
             if item.result is not None or item.error is not None:
                 settle(item.future, item.result, item.error)
+
+    # Commits without an answer ---------------------------------------------------------------------------------------
+
+    def _ask(self, run: Run, items: Sequence[Item]) -> None:
+        """Find out beside the other groups; who waits is told as soon as it is known."""
+        moved = {item for item, _ in run.moved}
+        for item, keys in run.moved:
+            self._lanes.add(item, keys)
+        unsure = [item for item in items if item not in moved]
+        task = asyncio.get_running_loop().create_task(self._learn(run, unsure), name="commit-outcome")
+        self._unsure.add(task)
+        task.add_done_callback(self._unsure.discard)
+
+    async def _learn(self, run: Run, items: Sequence[Item]) -> None:
+        done = await was_committed(self._server, run.xid, run.changes)
+        if done:
+            run.settle()
+            self._done(run)
+        else:
+            fail(items, _unanswered(done))
+        self._settle(items)
 
     # Side lanes ------------------------------------------------------------------------------------------------------
 
@@ -351,6 +376,10 @@ class Writer:
             else:
                 item.error = busy()
             self._idle.append(connection)
+        except OutcomeUnknown as error:
+            await closed(connection)
+            await self._learn(error.run, [item])
+            return
         except Exception as error:
             item.result, item.error = None, _lane_answer(error)
             await closed(connection)
@@ -364,6 +393,16 @@ def _accounts(items: Sequence[Item]) -> set[str]:
 def _lane_answer(error: Exception) -> Exception:
     if isinstance(error, HeadsHeld):
         return busy()
-    if isinstance(error, OutcomeUnknown):
-        return Unavailable("The commit's answer never came; read before writing again.", code="outcome_unknown")
     return fault_of(error) or answer_to(error)
+
+
+def _unanswered(done: bool | None) -> Unavailable:
+    """What a write is told whose commit was not answered, and was not done as far as is known."""
+    if done is None:
+        message = (
+            "The connection to the database was lost in the middle of the commit, and what became of it cannot be "
+            "found out; read before writing again."
+        )
+        return Unavailable(message, code="outcome_unknown", retry_after_s=5)
+    message = "The connection to the database was lost before the commit; nothing was written."
+    return Unavailable(message, code="storage_error", retry_after_s=1)
