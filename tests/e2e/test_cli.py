@@ -94,7 +94,7 @@ async def test_a_superadmin_from_the_settings_is_made_and_the_password_never_sho
 
 
 async def test_only_the_owner_may_read_the_secret_and_the_database(make_server: MakeServer) -> None:
-    server = await make_server()
+    server = await make_server(settings={"DATABASE_URL": "sqlite:///snackbase.db"})
 
     for name in ("secret", "snackbase.db"):
         assert stat.S_IMODE((server.folder / name).stat().st_mode) & 0o077 == 0
@@ -202,13 +202,12 @@ def test_a_hook_that_declares_what_does_not_exist_stops_the_start_with_its_name(
 async def test_accounts_users_and_superadmins_are_made_beside_a_running_server(make_server: MakeServer) -> None:
     server = await make_server()
     command = Command(server.folder)
-    database = f"sqlite:///{server.folder}/snackbase.db"
     for arguments in (
         ("create-account", "Acme", "--slug", "acme"),
         ("create-user", "ann@example.com", "--account", "acme", "--password", "correct horse", "--group", "staff"),
         ("create-superadmin", "boss@example.com", "--password", "battery staple"),
     ):
-        result = command(*arguments, DATABASE_URL=database)
+        result = command(*arguments, DATABASE_URL=server.database_url)
         assert (result.returncode, result.stderr) == (0, "")
 
     user = login(server, "ann@example.com", "correct horse", "acme").json()["user"]
@@ -244,8 +243,7 @@ def test_what_cannot_be_made_is_told_in_one_line(prepared: Command, arguments: t
 
 async def test_a_token_is_printed_for_scripts_and_nothing_else(make_server: MakeServer) -> None:
     server = await make_server()
-    database = f"sqlite:///{server.folder}/snackbase.db"
-    result = Command(server.folder)("token", server.SUPERADMIN_EMAIL, DATABASE_URL=database)
+    result = Command(server.folder)("token", server.SUPERADMIN_EMAIL, DATABASE_URL=server.database_url)
     headers = {"authorization": f"Bearer {result.stdout.strip()}"}
     async with httpx.AsyncClient(base_url=server.base_url) as client:
         me = await client.get("/api/v1/auth/me", headers=headers)
@@ -297,6 +295,7 @@ def test_every_command_explains_itself(command: Command) -> None:
         "explain",
         "collections",
         "records",
+        "migrate-data",
     }
     for name in commands:
         assert f" {name} " in command(name, "--help").stdout

@@ -32,8 +32,7 @@ def run(server: ServerProcess, *arguments: str, stdin: str = "") -> "subprocess.
 
 def environment(server: ServerProcess) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SNACKBASE_")}
-    database = f"sqlite:///{server.folder}/snackbase.db"
-    return {**clean, "PYTHONPATH": str(ROOT / "src"), "SNACKBASE_DATABASE_URL": database}
+    return {**clean, "PYTHONPATH": str(ROOT / "src"), "SNACKBASE_DATABASE_URL": server.database_url}
 
 
 def titles(path: Path) -> list[str]:

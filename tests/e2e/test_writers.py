@@ -6,7 +6,6 @@ Writes that fail in between, each for another reason, are heard by nobody and ha
 import asyncio
 import itertools
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import pytest
 
 from tests.e2e.conftest import MakeHouse
 from tests.e2e.support import House, Member, Messages, place
+from tests.support.stores import rows_in
 
 WRITERS = 64
 SUBSCRIBERS = 50
@@ -117,16 +117,14 @@ async def hear(listener: Messages, last: str) -> list[dict[str, Any]]:
     return [message for message in found if "." in message["type"]]
 
 
-def the_log(house: House, member: Member) -> list[tuple[int, str, str]]:
+async def the_log(house: House, member: Member) -> list[tuple[int, str, str]]:
     """The account's change log as the database holds it: (number, operation, title)."""
-    file = house.server.folder / "snackbase.db"
-    with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as database:
-        rows = database.execute(
-            "SELECT seq, op, data FROM _changes WHERE account = (SELECT num FROM _accounts WHERE id = ?) "
-            "AND collection_id != '' ORDER BY seq",
-            (member.account_id,),
-        ).fetchall()
-    database.close()
+    rows = await rows_in(
+        house.server.database_url,
+        "SELECT seq, op, data FROM _changes WHERE account = (SELECT num FROM _accounts WHERE id = ?) "
+        "AND collection_id != '' ORDER BY seq",
+        member.account_id,
+    )
     return [(seq, op, json.loads(data)["title"]) for seq, op, data in rows]
 
 
@@ -165,7 +163,7 @@ async def test_64_writers_and_50_subscribers_hear_one_and_the_same_history(house
     await work.good("POST", "", ("create", "the last of all"), body={"title": "the last of all"})
     heard = await asyncio.gather(*hearing)
 
-    log = the_log(house, me)
+    log = await the_log(house, me)
     assert [seq for seq, _, _ in log] == list(range(log[0][0], log[0][0] + len(log)))
     assert Counter((operation, title) for _, operation, title in log) == work.heard
     assert set(work.positions) <= {seq for seq, _, _ in log}

@@ -67,6 +67,12 @@ class ServerProcess:
         return f"http://127.0.0.1:{self.port}{self.prefix}"
 
     @property
+    def database_url(self) -> str:
+        """Of the database it uses, for who looks beside it."""
+        chosen = self.settings.get("DATABASE_URL")
+        return url_of(self.folder / "snackbase.db") if chosen is None else _text(chosen)
+
+    @property
     def ws_url(self) -> str:
         """The WebSocket endpoint."""
         return f"ws://127.0.0.1:{self.port}{self.prefix}/api/v1/realtime/ws"
@@ -197,7 +203,7 @@ class ServerProcess:
         defaults: dict[str, Setting] = {
             "HOST": "127.0.0.1",
             "PORT": self.port,
-            "DATABASE_URL": url_of(self.folder / "snackbase.db"),
+            "DATABASE_URL": self.database_url,
             "SUPERADMIN_EMAIL": self.SUPERADMIN_EMAIL,
             "SUPERADMIN_PASSWORD": self.SUPERADMIN_PASSWORD,
         }

@@ -4,10 +4,15 @@ A store or a server of a folder finds the same data again when it is opened anew
 """
 
 import os
+import sqlite3
+from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+
+from snackbase.storage.postgres.link import translated
 from snackbase.storage.postgres.store import PostgresStore
 from snackbase.storage.sqlite import SQLiteStore
 from tests.support import postgres
@@ -29,6 +34,18 @@ def new_store(file: Path, **options: Any) -> AnyStore:
     return PostgresStore(
         url_of(file), pool_size=4, **{name: options[name] for name in options if name not in ONLY_SQLITE}
     )
+
+
+async def rows_in(url: str, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+    """What a database holds, asked past any store; `?` placeholders."""
+    if not url.startswith("sqlite:///"):
+        connection = await asyncpg.connect(url)
+        try:
+            return [tuple(row) for row in await connection.fetch(translated(sql), *args)]
+        finally:
+            await connection.close()
+    with closing(sqlite3.connect(f"file:{url.removeprefix('sqlite:///')}?mode=ro", uri=True)) as database:
+        return database.execute(sql, args).fetchall()
 
 
 def url_of(file: Path) -> str:
