@@ -102,11 +102,11 @@ class Bench:
             )
             await connection.execute(LOG.replace("(0,", "(-1,"), seq, now, self.posts.id, record_id, data)
 
-    async def accounts(self, count: int) -> list[str]:
+    async def accounts(self, count: int, *, word: str = "a") -> list[str]:
         made = []
         for number in range(count):
             one = Account(
-                id=str(uuid.uuid4()), account_code="", slug=f"a{number}", name="a", created_at=NOW, updated_at=NOW
+                id=str(uuid.uuid4()), account_code="", slug=f"{word}{number}", name="a", created_at=NOW, updated_at=NOW
             )
             founding = system.insert_account(one, error=ValueError())
             await self.store.write(Transaction(account_id=one.id, statements=(founding,)))
@@ -164,17 +164,21 @@ class Bench:
             "retries": self.store.stats()["retries"] + other.stats()["retries"],
         }
 
-    async def held_record(self, held_s: float) -> dict[str, Any]:
-        """Creates at 200 a second and writes of another record, while a session holds one that is wanted as well."""
+    async def held_record(self, held_s: float, *, held: bool = True) -> dict[str, Any]:
+        """Creates in four accounts and writes of another record, 200 a second, while one that is wanted is held.
+
+        `held=False`: the same, and nobody holds it; what that takes is the machine's.
+        """
         ids = [str(uuid.uuid4()) for _ in range(2)]
         for one in ids:
             write = Write(op=Op.CREATE, collection=self.posts, record_id=one, values={"title": "x"})
             await self.store.write(Transaction(account_id=SYSTEM_ACCOUNT_ID, writes=(write,)))
-        accounts = await self.accounts(0) or [SYSTEM_ACCOUNT_ID]
+        creates = [self.create(one) for one in (SYSTEM_ACCOUNT_ID, *await self.accounts(3, word=f"beside{held:d}"))]
         session = await asyncpg.connect(self._url)
         holding = session.transaction()
         await holding.start()
-        await session.execute(f"SELECT 1 FROM {self.posts.table} WHERE id = $1 FOR UPDATE", ids[0])  # noqa: S608 - ours
+        if held:
+            await session.execute(f"SELECT 1 FROM {self.posts.table} WHERE id = $1 FOR UPDATE", ids[0])  # noqa: S608 - ours
         took: list[float] = []
 
         def update(record_id: str, number: int) -> Awaitable[Any]:
@@ -195,7 +199,7 @@ class Bench:
             number += 1
             if number % 20 == 0 and len(wanting) < 50:
                 wanting.append(asyncio.ensure_future(update(ids[0], number)))
-            work = update(ids[1], number) if number % 4 == 0 else self.create(accounts[0])()
+            work = update(ids[1], number) if number % 4 == 0 else creates[number // 4 % 4]()
             tasks.append(asyncio.ensure_future(timed(work)))
             await asyncio.sleep(0.005)
         await asyncio.gather(*tasks)
@@ -204,7 +208,7 @@ class Bench:
         await session.close()
         done = await asyncio.gather(*wanting, return_exceptions=True)
         return {
-            "held_s": held_s,
+            "held_s": held_s if held else 0,
             "writes": len(took),
             "p50_ms": round(quantile(took, 0.5), 1),
             "p99_ms": round(quantile(took, 0.99), 1),
@@ -225,6 +229,7 @@ async def measure(cluster: Cluster, seconds: float, rounds: int, held_s: float) 
     scenes: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
         "many_accounts": lambda: bench.many_accounts(seconds),
         "two_nodes": lambda: bench.two_nodes(seconds),
+        "not_held": lambda: bench.held_record(held_s / 2, held=False),
         "held_record": lambda: bench.held_record(held_s),
     }
     for name, scene in scenes.items():
