@@ -35,8 +35,8 @@ POSTGRES_TESTS = tests/e2e/test_records_api.py tests/e2e/test_realtime_events.py
 test-postgres: venv-dev client-tools ## The part of the tests that runs servers and services over PostgreSQL once more
 	@TEST_DATABASE=postgres $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(POSTGRES_TESTS) $(ARGS)
 
-soak: venv-dev ## Kill a server under load 200 times and compare everything (SOAK_KILLS=20 for less)
-	@SOAK_KILLS=$${SOAK_KILLS:-200} $(BIN)/python -m pytest -s tests/fault/test_kills.py -k random $(ARGS)
+soak: venv-dev ## Kill a server under load 200 times and compare everything (SOAK_KILLS=20, SOAK_NODES=3 for a cluster)
+	@SOAK_KILLS=$${SOAK_KILLS:-200} $(BIN)/python -m pytest -s tests/$(if $(SOAK_NODES),nodes,fault)/test_kills.py -k random $(ARGS)
 
 check: venv-dev ## Check formatting, lint, types, architecture and documentation
 	@$(BIN)/ruff format --check .

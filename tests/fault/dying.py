@@ -1,7 +1,8 @@
 """An application for `snackbase serve tests.fault.dying:app` that kills itself at one named point of the path.
 
 `DIE_AT` names the point. It is armed by a file `die` in the server's folder that holds a number: the process ends with
-SIGKILL when it comes to that point for so manieth time. The file goes first, so the next process lives.
+SIGKILL when it comes to that point for so manieth time. The file goes first, so the next process lives. The file may
+name the point itself, after the number.
 """
 
 import os
@@ -38,13 +39,22 @@ ARMED = Path("die")
 _passed = 0
 
 
+def armed(point: str) -> int | None:
+    """Whether it is the point, and the how manieth time it has to be."""
+    if not ARMED.exists():
+        return None
+    number, _, named = ARMED.read_text().partition(" ")
+    return int(number) if (named or os.environ.get("DIE_AT")) == point else None
+
+
 def at(point: str) -> None:
     """Die here, if it is the point and the time."""
     global _passed
-    if os.environ.get("DIE_AT") != point or not ARMED.exists():
+    number = armed(point)
+    if number is None:
         return
     _passed += 1
-    if _passed >= int(ARMED.read_text()):
+    if _passed >= number:
         ARMED.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -102,16 +112,16 @@ def dying_carry_out(*args: Any, **more: Any) -> Asking[Collection | None]:
     return after
 
 
-def _install(module: Any, name: str, kind: Callable[..., Any]) -> None:
+def install(module: Any, name: str, kind: Callable[..., Any]) -> None:
     assert hasattr(module, name)
     setattr(module, name, kind)
 
 
-_install(sqlite, "Upgrade", DyingUpgrade)
-_install(writer, "carry_out", dying_carry_out)
-_install(sqlite, "Writer", DyingWriter)
-_install(sqlite, "Pruner", DyingPruner)
-_install(graph, "Hub", DyingHub)
-_install(hub, "Replays", DyingReplays)
+install(sqlite, "Upgrade", DyingUpgrade)
+install(writer, "carry_out", dying_carry_out)
+install(sqlite, "Writer", DyingWriter)
+install(sqlite, "Pruner", DyingPruner)
+install(graph, "Hub", DyingHub)
+install(hub, "Replays", DyingReplays)
 
 app = SnackBase()

@@ -20,6 +20,7 @@ class Nodes:
 
     Args:
         bus: whether there is a NATS. hostile: the share of hints that each node loses, doubles and delays.
+        application: what the nodes serve, instead of one that is only hostile.
 
     Attributes:
         servers: the nodes. nats: the broker. lines: between each node and the broker.
@@ -35,6 +36,7 @@ class Nodes:
         bus: bool = True,
         hostile: float = 0.0,
         arguments: tuple[str, ...] = (),
+        application: str = "",
     ) -> None:
         self.folder = folder
         self.count = count
@@ -50,6 +52,7 @@ class Nodes:
         }
         self._hostile = hostile
         self._arguments = arguments
+        self._application = application or ("tests.support.hostile:app" if hostile else "")
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -83,8 +86,8 @@ class Nodes:
     def server(self, settings: Mapping[str, Setting], number: int) -> ServerProcess:
         environment = {}
         arguments: tuple[str, ...] = ("serve", *self._arguments)
-        if self._hostile:
-            arguments = ("serve", "tests.support.hostile:app", *self._arguments)
+        if self._application:
+            arguments = ("serve", self._application, *self._arguments)
             environment["HOSTILE"] = str(self._hostile)
             environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
         folder = self.folder / f"node-{number}"
