@@ -8,6 +8,7 @@ from snackbase.errors import Conflict
 from snackbase.model import Account, User
 from snackbase.storage import system
 from snackbase.storage.base import Statement, Store, Transaction
+from snackbase.storage.directory import AccountQuery, UserQuery, list_accounts, list_users
 from tests.storage.support import NOW, SYSTEM, account, new_id
 
 TAKEN = Conflict("taken", code="taken")
@@ -68,6 +69,14 @@ async def test_an_email_is_unique_within_an_account(store: Store) -> None:
 
     with pytest.raises(Conflict, match="taken"):
         await run(store, system.insert_user(member(one, "a@example.com"), "hash", error=TAKEN))
+
+
+async def test_a_search_for_what_no_text_holds_finds_nobody(store: Store) -> None:
+    await run(store, system.insert_user(member(SYSTEM, "a@example.com"), "hash", error=TAKEN))
+
+    assert await list_users(store, UserQuery(search="a\0")) == ([], 0)
+    assert await list_users(store, UserQuery(group="\0")) == ([], 0)
+    assert await list_accounts(store, AccountQuery(search="\0")) == ([], 0)
 
 
 async def test_of_two_rotations_of_one_refresh_token_one_wins(store: Store) -> None:
