@@ -9,7 +9,7 @@ import itertools
 import json
 import random
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -58,15 +58,20 @@ indexes = st.integers(0, 10**6)
 class Stage:
     """Running servers for many examples, one or several nodes, and the loop on which everything is done.
 
+    Args:
+        away: numbers of nodes that are not asked, kept by somebody else.
+
     Attributes:
         failure: the first error; Hypothesis does not show one that another run of the same steps does not repeat.
     """
 
-    def __init__(self, servers: Sequence[ServerProcess], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, servers: Sequence[ServerProcess], loop: asyncio.AbstractEventLoop, *, away: Set[int] = frozenset()
+    ) -> None:
         self.servers = servers
         self.loop = loop
         self.failure: Exception | None = None
-        self.desk = Desk(*(server.base_url for server in servers))
+        self.desk = Desk(*(server.base_url for server in servers), away=away)
         root = Person(
             self.desk,
             account="system",

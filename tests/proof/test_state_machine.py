@@ -60,10 +60,10 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     made.close()
 
 
-def explore(stage: Stage, how: settings, **more: object) -> None:
+def explore(stage: Stage, how: settings, *, base: type[Machine] = Machine, **more: object) -> None:
     """Run the machine. Raises what went wrong first, whether or not the same steps do it again."""
     try:
-        run_state_machine_as_test(type("MachineOnAStage", (Machine,), {"stage": stage, **more}), settings=how)
+        run_state_machine_as_test(type("MachineOnAStage", (base,), {"stage": stage, **more}), settings=how)
     except Exception:
         if stage.failure is not None:
             raise stage.failure from None

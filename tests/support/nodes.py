@@ -20,7 +20,7 @@ class Nodes:
 
     Args:
         bus: whether there is a NATS. hostile: the share of hints that each node loses, doubles and delays.
-        application: what the nodes serve, instead of one that is only hostile.
+        application: what the nodes serve, instead of one that is only hostile. environment: more variables of theirs.
 
     Attributes:
         servers: the nodes. nats: the broker. lines: between each node and the broker.
@@ -37,6 +37,7 @@ class Nodes:
         hostile: float = 0.0,
         arguments: tuple[str, ...] = (),
         application: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.count = count
@@ -52,6 +53,7 @@ class Nodes:
         }
         self._hostile = hostile
         self._arguments = arguments
+        self._environment = dict(environment or {})
         self._application = application or ("tests.support.hostile:app" if hostile else "")
         self._open = AsyncExitStack()
 
@@ -84,7 +86,7 @@ class Nodes:
         self.servers.append(self.server(settings, len(self.servers)))
 
     def server(self, settings: Mapping[str, Setting], number: int) -> ServerProcess:
-        environment = {}
+        environment = dict(self._environment)
         arguments: tuple[str, ...] = ("serve", *self._arguments)
         if self._application:
             arguments = ("serve", self._application, *self._arguments)
