@@ -15,6 +15,8 @@ from snackbase.storage.system import ACCOUNT_COLUMNS, USER_COLUMNS, USERS, accou
 
 # ruff: noqa: S608 - every text that is put together here is a constant of this file; values are bound.
 
+NUL = "\0"
+"""In no text; SQLite's LIKE takes it for the end of a pattern."""
 USER_ORDERS = {
     "created_at": "u.created_at",
     "email": "u.email",
@@ -76,6 +78,8 @@ class _Where:
 
 async def list_users(store: Store, query: UserQuery) -> tuple[list[User], int]:
     """A page of users and how many there are in all."""
+    if NUL in (query.search or ""):
+        return [], 0
     where = _Where()
     if query.account_id is not None:
         where.add("u.account_id = ?", query.account_id)
@@ -100,6 +104,8 @@ async def list_users(store: Store, query: UserQuery) -> tuple[list[User], int]:
 
 async def list_accounts(store: Store, query: AccountQuery) -> tuple[list[Account], int]:
     """A page of accounts and how many there are in all."""
+    if NUL in (query.search or ""):
+        return [], 0
     where = _Where()
     if query.search:
         text = _containing(folded(query.search))
