@@ -44,13 +44,14 @@ class Writer:
         self.collection = collection
         self.acknowledged: dict[Told, int] = {}
         self.failed: list[str] = []
+        self.enough = False
         self._chance = random.Random(seed)
         self._mine: list[str] = []
         self._number = 0
         self._headers = {} if keep_alive else {"connection": "close"}
 
     async def run(self) -> None:
-        while True:
+        while not self.enough:
             try:
                 await self._write()
             except AWAY as error:
@@ -233,7 +234,7 @@ async def load(
     writing = [asyncio.create_task(writer.run()) for writer in made.writers]
     try:
         yield made
-        await end(writing)
+        await finish(made, writing)
         head = await head_of(made)
         for follower in made.followers:
             await follower.reach(head)
@@ -249,6 +250,14 @@ async def end(tasks: list[asyncio.Task[None]]) -> None:
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(result, Exception):
             raise result
+
+
+async def finish(made: Load, writing: list[asyncio.Task[None]]) -> None:
+    """Let the writers come to their end: what was cut off could still be committed after the last change, elsewhere."""
+    for writer in made.writers:
+        writer.enough = True
+    async with asyncio.timeout(60):
+        await asyncio.gather(*writing)
 
 
 async def head_of(made: Load) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from snackbase.model import Change
 from snackbase.storage.postgres.store import PostgresStore
 from tests.e2e.support import House, Member
-from tests.fault.load import Follower, Load, Writer, compare, end, head_of
+from tests.fault.load import Follower, Load, Writer, compare, end, finish, head_of
 from tests.nodes.conftest import beside, known
 from tests.support.nodes import Nodes
 
@@ -66,7 +66,7 @@ async def crowd(nodes: Nodes, *, seed: int, writers: int = 4) -> AsyncIterator[L
                 await follower.subscribed.wait()
             writing += [asyncio.create_task(writer.run()) for writer in made.writers]
             yield made
-            await end(writing)
+            await finish(made, writing)
             head = await head_of(made)
             for follower in made.followers:
                 await follower.reach(head)

@@ -7,7 +7,7 @@ import pytest
 
 from snackbase.storage.postgres.store import PostgresStore
 from tests.e2e.support import House
-from tests.fault.load import Follower, Load, Writer, compare, end, head_of
+from tests.fault.load import Follower, Load, Writer, compare, end, finish, head_of
 from tests.nodes.conftest import MakeNodes, beside, known
 from tests.support.nodes import Nodes
 
@@ -64,7 +64,7 @@ async def test_three_nodes_through_kills_pauses_restarts_and_a_lost_broker_tell_
                 follower.member = members[(number + 1) % 3]
                 made.come(follower)
             await made.more(30)
-            await end(writing)
+            await finish(made, writing)
             head = await head_of(made)
             for follower in made.followers:
                 await follower.reach(head)

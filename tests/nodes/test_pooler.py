@@ -10,7 +10,7 @@ import pytest
 
 from snackbase.storage.postgres.store import PostgresStore
 from tests.e2e.support import House
-from tests.fault.load import Follower, Load, Writer, compare, end, head_of
+from tests.fault.load import Follower, Load, Writer, compare, end, finish, head_of
 from tests.nodes.conftest import MakeNodes, beside, known, metric
 from tests.support.nodes import SECRET
 from tests.support.postgres import Cluster
@@ -55,7 +55,7 @@ async def test_two_nodes_behind_a_transaction_pooler_tell_everybody_everything_o
                 "GET", f"/records/{collection}", params={"filter": "n != 'x'", "limit": 5}
             )
             assert len(listed.json()["items"]) == 5
-            await end(writing)
+            await finish(made, writing)
             head = await head_of(made)
             for follower in made.followers:
                 await follower.reach(head)
