@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from snackbase.config import Settings
@@ -167,6 +167,32 @@ async def hello(request: Request) -> Response:
     return PlainTextResponse(f"hello {len(body)}")
 
 
+class AtOnce:
+    """Answers as `hello` does, in one piece; `?break` with a header that would be two."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = scope["extensions"][EXTENSION]
+        request = Request(scope, receive)
+        body = b"" if scope["method"] == "GET" else await request.body()
+        response = PlainTextResponse(f"hello {len(body)}")
+        headers = response.raw_headers + [(b"x", b"a\r\nb: c")] * (scope["query_string"] == b"break")
+
+        async def somebodys_own(message: Message) -> None:
+            await send(message)
+
+        assert not exchange.answer(somebodys_own, 200, headers, response.body)
+        assert exchange.answer(send, 200, headers, response.body)
+        assert not exchange.answer(send, 200, headers, response.body)
+
+
+async def whole(request: Request) -> Response:
+    """Whether the body had come when the application was asked, and once it was read."""
+    exchange = request.scope["extensions"][EXTENSION]
+    before = exchange.whole(request.receive)
+    await request.body()
+    return PlainTextResponse(f"{before} {exchange.whole(request.receive)}")
+
+
 async def lost(request: Request) -> Response:
     return PlainTextResponse("\n".join(LOST))
 
@@ -182,6 +208,8 @@ def main() -> None:
         WebSocketRoute("/fail", fail),
         Route("/stream", Stream(), methods=["GET"]),
         Route("/hello", hello, methods=["GET", "POST"]),
+        Route("/at-once", AtOnce(), methods=["GET", "POST"]),
+        Route("/whole", whole, methods=["POST"]),
         Route("/slow", slow),
         Route("/waits", waits),
         Route("/waited", waited),

@@ -4,6 +4,7 @@ on the connection (RFC 9112), and nobody holds more of the server than they are 
 
 import json
 import os
+import re
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,3 +135,56 @@ def test_connections_leave_the_process_files_of_its_own(tmp_path: Path) -> None:
             running.get("/hello")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _dateless(answer: bytes) -> bytes:
+    return re.sub(rb"date: [^\r]*\r\n", b"", answer)
+
+
+@pytest.mark.parametrize("line", [b"GET %s HTTP/1.1", b"GET %s HTTP/1.0", b"POST %s HTTP/1.1\r\ncontent-length: 3"])
+@pytest.mark.parametrize("last", [b"connection: close\r\n\r\n", b"connection: keep-alive\r\n\r\n"])
+def test_an_answer_at_once_is_byte_for_byte_the_one_that_goes_the_long_way(
+    gateway: GatewayServer, line: bytes, last: bytes
+) -> None:
+    answers = []
+    for path in (b"/hello", b"/at-once"):
+        with gateway.connect() as raw:
+            raw.send(line % path + b"\r\nhost: a\r\n" + last + (b"abc" if b"POST" in line else b""))
+            closes = b"close" in last or b"1.0" in line
+            answers.append(raw.read_all() if closes else raw.read_until(b"\r\n\r\n") + raw.read(7))
+
+    assert answers[0].endswith(b"hello 3" if b"POST" in line else b"hello 0")
+    assert _dateless(answers[0]) == _dateless(answers[1])
+
+
+def test_answers_at_once_come_in_the_order_of_their_requests(client: Raw) -> None:
+    at_once = b"POST /at-once HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%b"
+    client.send(SLOW + at_once % (1, b"a") + HELLO + at_once % (2, b"bc"))
+
+    assert [client.response()[2] for _ in range(4)] == [b"done", b"hello 1", b"hello 0", b"hello 2"]
+
+
+def test_a_header_that_would_be_two_is_never_sent(client: Raw) -> None:
+    client.send(b"GET /at-once?break HTTP/1.1\r\nhost: a\r\n\r\n")
+
+    assert client.response()[0] == 500
+
+
+def test_the_application_can_tell_whether_the_body_has_come(client: Raw) -> None:
+    head = b"POST /whole HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n"
+    client.send(head + b"abc")
+    assert client.response()[2] == b"True True"
+
+    client.send(head + b"a")
+    client.send(b"bc")
+    assert client.response()[2].endswith(b"True")
+
+
+@pytest.mark.parametrize("before", [b"", HELLO, SLOW, SLOW + HELLO])
+def test_a_head_that_begins_has_to_end_in_time(client: Raw, before: bytes) -> None:
+    client.send(before + b"GET /hello HTT")
+
+    for _ in range(before.count(b"\r\n\r\n")):
+        assert client.response()[0] == 200
+    assert client.response()[0] == 408
+    assert client.read_all() == b""

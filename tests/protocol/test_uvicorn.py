@@ -1,7 +1,8 @@
 """What the gateway relies on in uvicorn, uvloop and httptools beyond their documented interfaces, part by part.
 
-Only gateway/uvicorn_.py and uvicorn_server.py know uvicorn. When a new release moves something that they use, a test
-here fails with a sentence that names it, before anything else fails in a way that takes a day to understand.
+Only gateway/uvicorn_.py, uvicorn_exchange.py and uvicorn_server.py know uvicorn. When a new release moves something
+that they use, a test here fails with a sentence that names it, before anything else fails in a way that takes a day to
+understand.
 """
 
 import ast
@@ -26,11 +27,11 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from snackbase.config import Settings
-from snackbase.gateway import uvicorn_, uvicorn_server
+from snackbase.gateway import uvicorn_, uvicorn_exchange, uvicorn_server
 from snackbase.gateway.sockets import AddressesOnly, listen
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KNOWING = (uvicorn_, uvicorn_server)
+KNOWING = (uvicorn_, uvicorn_exchange, uvicorn_server)
 
 ATTRIBUTES: dict[tuple[str, str], str] = {
     ("HttpToolsProtocol", "access_logger"): "the answer to a request that is wrong, in its turn",
@@ -45,20 +46,27 @@ ATTRIBUTES: dict[tuple[str, str], str] = {
     ("HttpToolsProtocol", "pipeline"): "requests that wait behind one another",
     ("HttpToolsProtocol", "scope"): "the extension by which an endpoint takes the transport",
     ("HttpToolsProtocol", "server_state"): "a stop in order, and the count of requests",
+    ("HttpToolsProtocol", "timeout_keep_alive"): "closing quiet connections with one timer for many requests",
+    ("HttpToolsProtocol", "timeout_keep_alive_task"): "closing quiet connections with one timer for many requests",
     ("HttpToolsProtocol", "transport"): "taking the transport",
     ("HttpToolsProtocol", "url"): "the bounds of a request's head",
     ("RequestResponseCycle", "chunked_encoding"): "event streams for HTTP/1.0",
+    ("RequestResponseCycle", "default_headers"): "an answer in one piece",
     ("RequestResponseCycle", "disconnected"): "telling a request that its client has gone",
     ("RequestResponseCycle", "keep_alive"): "`Connection: close` with the last answer",
     ("RequestResponseCycle", "logger"): "requests that a second signal cuts off",
     ("RequestResponseCycle", "message_event"): "telling a request that its client has gone",
     ("RequestResponseCycle", "more_body"): "whose fault an invalid body is",
+    ("RequestResponseCycle", "on_response"): "the next request after an answer in one piece",
+    ("RequestResponseCycle", "receive"): "whether somebody's own code stands before a request's body",
     ("RequestResponseCycle", "response_complete"): "whether a request is under way",
     ("RequestResponseCycle", "response_started"): "whether an invalid body can still be answered",
     ("RequestResponseCycle", "scope"): "letting go of the extension",
+    ("RequestResponseCycle", "send"): "whether somebody's own code stands before an answer",
     ("RequestResponseCycle", "transport"): "a response's head and body in one send(2)",
     ("LifespanOn", "shutdown"): "closing the store after a second signal",
     ("LifespanOn", "state"): "the state that requests on handed connections see",
+    ("RequestResponseCycle", "waiting_for_100_continue"): "an answer in one piece",
     ("ServerState", "connections"): "counting, and ending, what is open",
     ("ServerState", "default_headers"): "headers of answers that uvicorn does not write",
     ("ServerState", "tasks"): "waiting for applications at the end",
@@ -91,6 +99,7 @@ METHODS: dict[tuple[type, str], str] = {
     (HttpToolsProtocol, "on_message_complete"): "knowing that a body has ended",
     (HttpToolsProtocol, "on_response_complete"): "the next request in its turn",
     (HttpToolsProtocol, "shutdown"): "a stop in order",
+    (HttpToolsProtocol, "timeout_keep_alive_handler"): "closing quiet connections with one timer for many requests",
     (FlowControl, "resume_reading"): "reading again after a hand-over",
     (uvicorn.Server, "handle_exit"): "a second signal",
     (uvicorn.Server, "shutdown"): "a stop in order",
@@ -119,7 +128,7 @@ PARAMETERS: dict[Callable[..., Any], tuple[str, ...]] = {
 
 
 OTHERS = {"settings", "handshake", "request", "asyncio", "httptools", "uvicorn", "logging", "error", "channel", "link"}
-"""Names in the two files that never hold an object of uvicorn's."""
+"""Names in these files that never hold an object of uvicorn's."""
 
 
 def moved(what: str, purpose: str) -> str:
@@ -154,13 +163,18 @@ def test_uvicorn_still_has_each_method_that_the_gateway_calls_or_overrides(holde
     assert callable(found), moved(f"`{holder.__name__}.{name}()`", METHODS[holder, name])
 
 
+def test_uvicorn_still_tells_whether_a_client_reads() -> None:
+    purpose = "an answer in one piece only to a client that reads"
+    assert hasattr(FlowControl(cast(Any, None)), "write_paused"), moved("`FlowControl.write_paused`", purpose)
+
+
 @pytest.mark.parametrize("function", PARAMETERS, ids=lambda function: str(function.__qualname__))
 def test_uvicorn_still_takes_each_parameter_that_the_gateway_passes(function: Callable[..., Any]) -> None:
     missing = set(PARAMETERS[function]) - inspect.signature(function).parameters.keys()
     assert not missing, moved(f"parameter {sorted(missing)} of `{function.__qualname__}`", "calling it")
 
 
-async def test_the_lists_above_name_every_attribute_of_uvicorns_that_the_two_files_use() -> None:
+async def test_the_lists_above_name_every_attribute_of_uvicorns_that_these_files_use() -> None:
     """Whatever they read or set that uvicorn's instances have; so a new use is listed, or this fails."""
     listed = {name for _, name in (*ATTRIBUTES, *METHODS)}
     theirs = {name for one in _instances().values() for name in dir(one)}
@@ -238,6 +252,61 @@ def test_the_version_range_of_uvicorn_is_one_minor_release_and_holds_what_is_ins
     (major, minor), (next_major, next_minor) = _minor(low), _minor(high)
     assert (next_major, next_minor) == (major, minor + 1)
     assert _minor(importlib.metadata.version("uvicorn")) == (major, minor)
+
+
+class StoppedLoop:
+    """A loop whose time stands where it is put."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> asyncio.Event:
+        self.timers.append((self.now + seconds, function))
+        return asyncio.Event()
+
+    def fire(self) -> None:
+        """The only timer."""
+        [(self.now, function)] = self.timers
+        self.timers.clear()
+        function()
+
+
+async def test_one_timer_closes_a_connection_that_was_quiet_for_long_after_its_last_answer() -> None:
+    class Transport(asyncio.Transport):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+        def is_closing(self) -> bool:
+            return self.closed
+
+    async def application(scope: object, receive: object, send: object) -> None: ...
+
+    config = uvicorn.Config(application, log_config=None, timeout_keep_alive=75)
+    config.load()
+    loop, transport = StoppedLoop(), Transport()
+    protocol = uvicorn_.HttpProtocol(config, ServerState(), {}, cast(Any, loop))
+    protocol.transport, protocol.flow = transport, FlowControl(transport)
+    protocol.on_response_complete()
+    loop.now = 50
+    protocol.on_response_complete()
+    assert [at for at, _ in loop.timers] == [75]
+    loop.fire()
+    assert [at for at, _ in loop.timers] == [125]
+
+    protocol.cycle = _instances()["RequestResponseCycle"]  # type: ignore[assignment]  # one that is not answered yet
+    loop.fire()
+    assert not loop.timers
+    protocol.cycle.response_complete = True
+    protocol.on_response_complete()
+    assert not transport.closed
+    loop.fire()
+    assert (loop.now, transport.closed, loop.timers) == (200, True, [])
 
 
 # uvloop and httptools ------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""uvicorn's HTTP and WebSocket protocol classes, made to let go of sockets; only uvicorn_server.py knows it besides.
+"""uvicorn's HTTP and WebSocket protocol classes, made to let go of sockets. Beside uvicorn_exchange.py and
+uvicorn_server.py the only file that knows it.
 
 Both classes run the application as ordinary ASGI; the scope extension `snackbase.link` moves the transport to a link of
 link.py, after which neither a task nor an object of uvicorn's remains. Also bounds what uvicorn leaves unbounded: the
@@ -23,9 +24,9 @@ from snackbase.gateway import handshake
 from snackbase.gateway.bounds import DEFAULT_LIMITS, ENTER_AT_ONCE, MAX_HEAD_BYTES, MAX_HEADERS, MAX_PIPELINED, Limits
 from snackbase.gateway.channel import Channel
 from snackbase.gateway.joined import JoinedHead
-from snackbase.gateway.link import EXTENSION, Receiver, SseLink, WebSocketLink
+from snackbase.gateway.link import EXTENSION, WebSocketLink
 from snackbase.gateway.sockets import AddressesOnly
-from snackbase.gateway.wire import SSE, SSE_BARE, SseWire
+from snackbase.gateway.uvicorn_exchange import Exchange
 from snackbase.hub.turns import Turns
 
 log = logging.getLogger("snackbase.gateway")
@@ -52,6 +53,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._refused: SnackBaseError | None = None
         self._running: RequestResponseCycle | None = None
+        self._quiet_since = 0.0
+        self._begun = False
         self._deaf = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
@@ -72,6 +75,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
         if self._running is not None and not self._running.response_complete:
             # uvicorn tells only the newest request, which may be one that waits behind this one.
@@ -87,9 +91,6 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        self._unset_keepalive_if_required()
-        if self._head_timer is None and self._idle:
-            self._await_head()
         self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -100,16 +101,22 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._refused or BadRequest("The request is not valid HTTP."))
         else:
-            if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
+            if self._head_timer is None:
+                # Most heads come whole; only one that does not is worth a timer.
+                if self._arriving and self._idle:
+                    self._await_head()
+            elif self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(_head_too_large())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        extensions: dict[str, Any] = {EXTENSION: _StreamHandover(self)}
+        self._begun = True
+        extensions: dict[str, Any] = {EXTENSION: Exchange(self)}
         self.scope["extensions"] = extensions
 
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
+        self._begun = False
         self._refused = self._fault()
         if self._refused is not None:
             # Raising is the only way to stop the parser; data_received answers.
@@ -139,6 +146,32 @@ class HttpProtocol(HttpToolsProtocol):
         self._running, cycle.transport = cycle, JoinedHead(self.transport)  # type: ignore[assignment]  # all it uses
         super()._start_asgi_task(cycle, app)
 
+    def on_response_complete(self) -> None:
+        # As uvicorn's, but one timer for many requests: making and ending one for each costs 5 us.
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._quiet_since = self.loop.time()
+        if self._arriving and self._head_timer is None:
+            self._await_head()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_handler()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that has been quiet for long; look again when it may have been."""
+        self.timeout_keep_alive_task = None
+        if not self.idle or self.transport.is_closing():
+            return
+        left_s = self._quiet_since + self.timeout_keep_alive - self.loop.time()
+        if left_s <= 0:
+            self.transport.close()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
+
     def leave(self) -> None:
         """Close with the next answer (`Connection: close`)."""
         if not self._idle:
@@ -156,7 +189,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]  # as uvicorn does; its callbacks hold this protocol
 
     def shutdown(self) -> None:
-        if self._idle and self._head_bytes:
+        if self._idle and self._arriving:
             # A request is arriving: it is answered, and its head has its own time limit.
             return
         super().shutdown()
@@ -164,7 +197,12 @@ class HttpProtocol(HttpToolsProtocol):
     @property
     def idle(self) -> bool:
         """No request is under way, nor arriving."""
-        return self._idle and not self._head_bytes
+        return self._idle and not self._arriving
+
+    @property
+    def _arriving(self) -> bool:
+        """Something of a head is here, and not all of it."""
+        return self._begun or self._head_bytes > 0
 
     @property
     def _idle(self) -> bool:
@@ -175,7 +213,6 @@ class HttpProtocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _await_head(self) -> None:
-        self._head_bytes = 0
         self._head_timer = self.loop.call_later(self.limits.head_s, self._head_late)
 
     def _stop_head_timer(self) -> None:
@@ -185,7 +222,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _head_late(self) -> None:
         self._head_timer = None
-        if self._head_bytes:
+        if self._arriving:
             self._refuse(RequestTimeout("The request's head did not arrive in time."))
         else:
             self.transport.close()
@@ -244,58 +281,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self.scope.get("http_version") != "1.1" or not self._idle:
             self._refuse(BadRequest("A WebSocket opens with HTTP/1.1, and behind no other request."))
             return
+        self._unset_keepalive_if_required()
         self.handle_websocket_upgrade()
         self.let_go(self.scope)
         if early:
             self.transport.get_protocol().data_received(early)  # type: ignore[attr-defined]  # ours, see above
-
-
-class _StreamHandover:
-    """`snackbase.link` of an HTTP scope."""
-
-    __slots__ = ("_protocol",)
-
-    def __init__(self, protocol: HttpProtocol) -> None:
-        self._protocol = protocol
-
-    @property
-    def wire(self) -> SseWire:
-        """HTTP/1.0 knows no chunks (RFC 9112 §7.1)."""
-        cycle = self._protocol._running
-        return SSE if cycle is None or cycle.scope["http_version"] == "1.1" else SSE_BARE
-
-    def prepare(self) -> None:
-        cycle = self._protocol._running
-        extensions: dict[str, Any] = (cycle and cycle.scope.get("extensions")) or {}
-        if cycle is None or extensions.get(EXTENSION) is not self:
-            self._protocol.transport.abort()
-            raise OSError("The client is gone.")
-        cycle.keep_alive = False
-        if not self.wire.chunked:
-            # Otherwise uvicorn announces chunks also to those who cannot read them.
-            cycle.chunked_encoding = False
-
-    def take(self, connection: Receiver, *, retry_ms: int) -> SseLink:
-        protocol = self._protocol
-        transport, cycle = protocol.transport, protocol._running
-        link = SseLink(transport, connection, protocol.connections, wire=self.wire, retry_ms=retry_ms)
-        if cycle is None or cycle.disconnected:
-            link.connection_lost(None)
-            return link
-        cycle.transport.flush()  # type: ignore[attr-defined]  # a JoinedHead
-        protocol._unset_keepalive_if_required()
-        protocol._stop_head_timer()
-        protocol.flow.resume_reading()
-        # uvicorn takes the response for sent: it neither complains that it is not nor touches the socket again.
-        cycle.response_complete = True
-        # A stream has no end, so what was sent behind its request never has its turn (`Connection: close` says so).
-        protocol.pipeline.clear()
-        protocol._running = None
-        protocol.connections.discard(protocol)
-        protocol.server_state.total_requests += 1
-        protocol.let_go(cycle.scope)
-        transport.set_protocol(link)
-        return link
 
 
 class WebSocketProtocol(asyncio.Protocol):

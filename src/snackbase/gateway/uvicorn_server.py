@@ -1,4 +1,4 @@
-"""uvicorn's server with a stop in order; beside uvicorn_.py the only file that knows uvicorn.
+"""uvicorn's server with a stop in order; beside uvicorn_.py and uvicorn_exchange.py the only file that knows it.
 
 Order of a stop: not ready -> (a delay for load balancers) -> not listening -> realtime connections end in batches ->
 requests under way are answered, each connection is told to close -> the application stops. Never waits for more than

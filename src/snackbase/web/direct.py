@@ -8,6 +8,7 @@ everything below another mount point, goes through the router, which knows these
 from collections.abc import Sequence
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
@@ -48,16 +49,15 @@ class Direct:
             for method in route.methods or ():
                 self._routes.setdefault(method, []).append(route)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Answer the request, if it is one of these routes'; False: it is not. Raises what the endpoint raises."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        """The answer to a request of these routes; None: it is none. Raises what the endpoint raises."""
         path: str = scope["path"]
         if not path.startswith(self._prefix) or scope.get("root_path"):
-            return False
+            return None
         for route in self._routes.get(scope["method"], ()):
             match = route.path_regex.match(path)
             if match is not None:
                 scope["route"], scope["path_params"] = route, match.groupdict()
-                response = await route.endpoint(Incoming(scope, receive, send))
-                await response(scope, receive, send)
-                return True
-        return False
+                response: Response = await route.endpoint(Incoming(scope, receive, send))
+                return response
+        return None

@@ -8,10 +8,10 @@ goes to the log under the request id, never to the client. Step 1 of the path of
 import asyncio
 import re
 import secrets
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from itertools import count
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -63,6 +63,9 @@ SENDING_SECONDS = 30.0
 MOST_ERROR_CODES = 200
 """Label values of the error counter; hooks may make up codes of their own."""
 
+EXTENSION = "snackbase.link"
+"""Of the scope, as the gateway names it, which stands beside this package and not below it."""
+
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,127}\Z")
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _DEFAULT_HEADERS = (
@@ -71,6 +74,18 @@ _DEFAULT_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
+
+
+class Exchange(Protocol):
+    """What our own server offers a request besides ASGI (gateway/uvicorn_exchange.py)."""
+
+    def whole(self, receive: Receive) -> bool:
+        """Whether `receive` gives the body's end without waiting."""
+        ...
+
+    def answer(self, send: Send, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send a whole answer; False: it has to go through `send`."""
+        ...
 
 
 class Http:
@@ -127,6 +142,7 @@ class _Exchange:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self._header(b"x-request-id")
         self._request_id = given if given and _SANE_REQUEST_ID.match(given) else http.new_request_id()
+        self._exchange: Exchange | None = (scope.get("extensions") or {}).get(EXTENSION)
         self._cors = b"origin" in self._headers and http._origins.allows(scope)
 
     def _header(self, name: bytes) -> str | None:
@@ -139,9 +155,12 @@ class _Exchange:
         try:
             if not await self._answered_preflight():
                 self._check_length()
-                http, scope = self._http, self._scope
-                if http._direct is None or not await http._direct(scope, self._read, self._write):
-                    await http._router(scope, self._read, self._write)
+                direct = self._http._direct
+                response = None if direct is None else await direct(self._scope, self._read, self._write)
+                if response is None:
+                    await self._http._router(self._scope, self._read, self._write)
+                elif not self._answered_at_once(response):
+                    await response(self._scope, self._read, self._write)
         except ClientDisconnect:
             self._status = self._status or 499
         except Exception as error:
@@ -177,11 +196,14 @@ class _Exchange:
         """`receive` with the limits on a body's size and time."""
         if self._body_complete:
             return await self._receive()
-        try:
-            async with asyncio.timeout(self._started + self._http._timeout_s - monotonic()):
-                message = await self._receive()
-        except TimeoutError:
-            raise RequestTimeout(f"The body did not arrive within {self._http._timeout_s:g} seconds.") from None
+        if self._exchange is not None and self._exchange.whole(self._receive):
+            message = await self._receive()
+        else:
+            try:
+                async with asyncio.timeout(self._started + self._http._timeout_s - monotonic()):
+                    message = await self._receive()
+            except TimeoutError:
+                raise RequestTimeout(f"The body did not arrive within {self._http._timeout_s:g} seconds.") from None
         if message["type"] == "http.request":
             self._take_in(len(message.get("body", b"")))
             self._body_complete = not message.get("more_body", False)
@@ -195,6 +217,17 @@ class _Exchange:
             raise self._too_large()
         if self._http.body_bytes > MOST_BODY_BYTES and self._received > SMALL_BODY_BYTES:
             raise Unavailable("Too many large requests are under way.", code="overloaded", retry_after_s=1)
+
+    def _answered_at_once(self, response: Response) -> bool:
+        """Whether the server below could send the whole answer in one piece."""
+        plain = type(response) is Response and response.background is None and len(response.body) <= LARGE_BYTES
+        if self._exchange is None or not plain or self._scope["method"] == "HEAD":
+            return False
+        headers = self._completed(list(response.raw_headers))
+        if not self._exchange.answer(self._send, response.status_code, headers, bytes(response.body)):
+            return False
+        self._status = response.status_code
+        return True
 
     async def _write(self, message: Message) -> None:
         """`send` that completes the response's head, and sends a large body no faster than it is taken."""
