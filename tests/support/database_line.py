@@ -43,6 +43,7 @@ class DatabaseLine:
     Attributes:
         lose: what to do at the next COMMIT of which `of(statements)` holds, by default one that tells other nodes of
             changes; then it is None again. lost: is set by it.
+        then_refuses: from that moment on the database cannot be reached by the line, until `heal`.
         refusing: new connections are cut at once.
     """
 
@@ -51,7 +52,7 @@ class DatabaseLine:
         self.lose: Lost | None = None
         self.of: Callable[[bytes], bool] = lambda statements: b"NOTIFY" in statements
         self.lost = asyncio.Event()
-        self.refusing = False
+        self.refusing = self.then_refuses = False
         self._socket = cluster.folder / f".s.PGSQL.{cluster.port}"
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,7 +69,7 @@ class DatabaseLine:
         self._flows.clear()
 
     def heal(self) -> None:
-        self.refusing = False
+        self.refusing = self.then_refuses = False
         self._flows.set()
 
     def cut(self) -> None:
@@ -120,6 +121,7 @@ class DatabaseLine:
             # asyncpg sends the COMMIT of a group as one simple query, after it has heard of everything before.
             if self.lose is not None and data.endswith(COMMIT) and self.of(data):
                 lose, self.lose = self.lose, None
+                self.refusing = self.refusing or self.then_refuses
                 await self._at_commit(pair, data, lose)
             else:
                 pair.far.write(data)
