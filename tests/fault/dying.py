@@ -36,6 +36,8 @@ UPGRADING = "while upgrading an old folder"
 TOO_EARLY = "told before the commit"
 """A planted defect: the writer answers, then dies where it would have committed."""
 ARMED = Path("die")
+SERVING = not os.environ.keys().isdisjoint({"DIE_AT", "HOSTILE"})
+"""Whether this process is a server that is to die; a test that imports the names above stays as it is."""
 _passed = 0
 
 
@@ -114,7 +116,8 @@ def dying_carry_out(*args: Any, **more: Any) -> Asking[Collection | None]:
 
 def install(module: Any, name: str, kind: Callable[..., Any]) -> None:
     assert hasattr(module, name)
-    setattr(module, name, kind)
+    if SERVING:
+        setattr(module, name, kind)
 
 
 install(sqlite, "Upgrade", DyingUpgrade)
