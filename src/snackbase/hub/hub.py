@@ -123,6 +123,7 @@ class Hub:
             catalog,
             budget=Budget(user=settings.realtime_max_judged_per_user, account=settings.realtime_max_judged_per_account),
             unreplay=self._replays.drop,
+            go_on=lambda connection, subscription, place: self._past.go_on(connection, subscription, place),
             reload=reload_of,
             end=self.end,
             position=self.position,

@@ -144,11 +144,18 @@ class Past:
         if current and connection.state is State.LIVE:
             self._replays.begin(connection, Replay(connection, current))
 
+    def go_on(self, connection: Connection, subscription: Subscription, place: Head) -> None:
+        """Tell a held subscription what came after a place, then join it: to its client nothing has happened."""
+        if not self._rights.renewing(connection, subscription):
+            self._replays.begin(connection, Replay(connection, [(subscription, place)], unasked=True))
+
     def caught_up(self, connection: Connection, replay: Replay) -> None:
         """The replay stands where the feed stands: from here on live."""
         position = self._position(connection.feed)
         for subscription, _ in replay.parts:
             self._rights.join(connection, subscription)
+            if replay.unasked:
+                continue
             request = subscription.request
             connection.send(protocol.caught_up(request.collection, position, name=request.id))
 

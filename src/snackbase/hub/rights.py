@@ -2,12 +2,13 @@
 
 Security first, work later: whoever may be concerned leaves their groups at once, in the order of the log, so not one
 more event is judged by old rights; then they are judged anew, a slice a loop turn, and told `resync`, `unsubscribed` or
-how the connection ends. While a connection holds such a subscription, nothing moves its resume point.
+how the connection ends. Who has nothing to fetch again is told instead what was routed meanwhile. While a connection
+holds such a subscription, nothing moves its resume point.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import islice
 from time import monotonic
 
 import msgspec
@@ -26,7 +27,7 @@ from snackbase.hub.connection import Connection
 from snackbase.hub.feeds import LiveFeed
 from snackbase.hub.views import subscription_of
 from snackbase.metrics import Counters, add
-from snackbase.model import Change, Collection, Principal
+from snackbase.model import Change, Collection, Head, Principal
 from snackbase.realtime import protocol
 from snackbase.realtime.protocol import EVERY_COLLECTION, ProtocolError
 from snackbase.realtime.session import State, Subscription
@@ -43,6 +44,19 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     account: int
 
 
+class _Waiting(msgspec.Struct):
+    """A subscription that is to be judged anew.
+
+    Attributes:
+        reason: why its list may differ, told as `resync`; None = it does not.
+        place: up to where it was told everything.
+    """
+
+    subscription: Subscription
+    reason: str | None
+    place: Head | None = None
+
+
 PERSONAL_CLAIMS = frozenset({"role", "groups", "email"})
 """Claims that a change of a user's row can change; the id and the account never do."""
 
@@ -55,6 +69,7 @@ class Rights:
         end: ends a connection.
         position: the token of the place up to which a feed was routed.
         unreplay: takes a subscription out of its replay, if it is in one.
+        go_on: replays to a subscription what came after a place, and joins it.
         spawn: starts a task that the application owns.
     """
 
@@ -64,6 +79,7 @@ class Rights:
         *,
         budget: Budget,
         unreplay: Callable[[Connection, Subscription], None],
+        go_on: Callable[[Connection, Subscription, Head], None],
         reload: Callable[[Connection], Awaitable[Principal]],
         end: Callable[[Connection, Closing], None],
         position: Callable[[LiveFeed], str],
@@ -73,12 +89,13 @@ class Rights:
         self._catalog = catalog
         self._budget = budget
         self._unreplay = unreplay
+        self._go_on = go_on
         self._reload = reload
         self._end = end
         self._position = position
         self._spawn = spawn
         self._counters = counters
-        self._waiting: deque[tuple[Connection, str, Subscription, str | None]] = deque()
+        self._waiting: dict[tuple[Connection, str], _Waiting] = {}
         self._judging = False
         self._asked = 0
 
@@ -275,7 +292,7 @@ class Rights:
         for key, subscription in connection.subscriptions.items():
             if subscription.claims & PERSONAL_CLAIMS:
                 self._hold(connection, subscription)
-                self._waiting.append((connection, key, subscription, "rights"))
+                self._wait(connection, key, _Waiting(subscription, "rights"))
         self._judge_soon()
 
     def _hold(self, connection: Connection, subscription: Subscription) -> None:
@@ -289,13 +306,15 @@ class Rights:
     # Changes of rules and schemas ------------------------------------------------------------------------------------
 
     def catalog_changed(self, feeds: list[LiveFeed], before: Mapping[str, Collection]) -> None:
-        """The catalog is the new one; hold and judge every subscription whose list may differ."""
+        """The catalog is the new one; hold and judge every subscription whose list or whose views may differ."""
         after = {definition.collection.id: definition.collection for definition in self._catalog.all()}
         changed = {
             collection_id: _reason(before.get(collection_id), after.get(collection_id))
             for collection_id in before.keys() | after.keys()
             if before.get(collection_id) != after.get(collection_id)
         }
+        if not changed:
+            return
         reasons = [reason for reason in changed.values() if reason is not None]
         # One list over everything loses the records of a collection that is gone.
         reasons += ["schema" for collection_id in before.keys() - after.keys() if collection_id in changed]
@@ -304,15 +323,36 @@ class Rights:
             for connection in list(live.connections):
                 if not isinstance(connection, Connection) or connection.live is not live:
                     continue
-                for key, subscription in connection.subscriptions.items():
+                for key in list(connection.subscriptions):
+                    subscription = connection.subscriptions.get(key)
+                    if subscription is None:
+                        continue
                     every = subscription.collection_id == EVERY_COLLECTION
-                    if every or subscription.collection_id in changed:
-                        self._hold(connection, subscription)
-                        reason = overall if every else changed[subscription.collection_id]
-                        self._waiting.append((connection, key, subscription, reason))
+                    if not every and subscription.collection_id not in changed:
+                        continue
+                    reason = overall if every else changed[subscription.collection_id]
+                    if reason is None and subscription.membership is None:
+                        self._look_anew(connection, key, subscription)
+                        continue
+                    self._hold(connection, subscription)
+                    self._wait(connection, key, _Waiting(subscription, reason, live.at))
         self._judge_soon()
 
+    def _look_anew(self, connection: Connection, key: str, subscription: Subscription) -> None:
+        """It is being replayed, or waits for something: it goes on where it is, and sees what it sees now."""
+        fresh = self._fresh(connection, key, subscription)
+        if fresh is not None:
+            subscription.views, subscription.claims = fresh.views, fresh.claims
+
     # Judging anew ----------------------------------------------------------------------------------------------------
+
+    def _wait(self, connection: Connection, key: str, entry: "_Waiting") -> None:
+        """To be judged anew; of several reasons the first is told, and a place before which all was told stays."""
+        known = self._waiting.get((connection, key))
+        if known is None or known.subscription is not entry.subscription:
+            self._waiting[connection, key] = entry
+        elif known.reason is None and entry.reason is not None:
+            known.reason = entry.reason
 
     def _judge_soon(self) -> None:
         if self._waiting and not self._judging:
@@ -321,11 +361,11 @@ class Rights:
 
     def _judge_slice(self) -> None:
         self._judging = False
-        for _ in range(min(SLICE, len(self._waiting))):
-            connection, key, subscription, reason = self._waiting.popleft()
-            if connection.state is State.LIVE and connection.subscriptions.get(key) is subscription:
+        for connection, key in list(islice(self._waiting, SLICE)):
+            entry = self._waiting.pop((connection, key))
+            if connection.state is State.LIVE and connection.subscriptions.get(key) is entry.subscription:
                 try:
-                    self._judge_again(connection, key, subscription, reason)
+                    self._judge_again(connection, key, entry)
                 except Exception:
                     # A defect of ours: nobody may go on under rights that could not be judged.
                     log.exception("judging_failed", connection_id=connection.id)
@@ -333,22 +373,35 @@ class Rights:
                 connection.flush()
         self._judge_soon()
 
-    def _judge_again(self, connection: Connection, key: str, subscription: Subscription, reason: str | None) -> None:
+    def _judge_again(self, connection: Connection, key: str, entry: "_Waiting") -> None:
+        subscription, reason = entry.subscription, entry.reason
         if subscription.membership is not None:
             return
+        fresh = self._fresh(connection, key, subscription)
+        if fresh is None:
+            return
+        connection.subscriptions[key] = fresh
+        if reason is None and entry.place is not None:
+            fresh.since_seq = subscription.since_seq
+            if entry.place != connection.feed.at:
+                # What was routed while it was held went past it.
+                self._go_on(connection, fresh, entry.place)
+                return
+        self.join(connection, fresh)
+        if reason is not None:
+            add(self._counters.resyncs, reason)
+            self.resync(connection, fresh, reason)
+
+    def _fresh(self, connection: Connection, key: str, subscription: Subscription) -> Subscription | None:
+        """It under the rights and rules of now; None = there is no such thing any more, as the client is told."""
         try:
-            fresh = self._same_collection(connection, subscription)
+            return self._same_collection(connection, subscription)
         except ProtocolError as error:
             self.take(connection, key)
             gone = "collection_deleted" if error.code == "collection_not_found" else "forbidden"
             request = subscription.request
             connection.send(protocol.unsubscribed(request.collection, name=request.id, reason=gone))
-            return
-        connection.subscriptions[key] = fresh
-        self.join(connection, fresh)
-        if reason is not None:
-            add(self._counters.resyncs, reason)
-            self.resync(connection, fresh, reason)
+            return None
 
     def _same_collection(self, connection: Connection, subscription: Subscription) -> Subscription:
         """Judge by the collection's id: a new collection of an old name is another one, a renamed one the same."""

@@ -65,12 +65,15 @@ class Timekeeper:
     def beat(self, connection: Connection) -> bool:
         """Send a heartbeat with a position up to which everything of every subscription was sent; False = not now.
 
-        Subscriptions that wait to be judged anew have no such place yet; those being replayed have their replay's,
-        which moves no stream's resume point: that is the replay's own business.
+        Subscriptions that wait to be judged anew, or are told what went past them meanwhile, have no such place yet;
+        those being replayed have their replay's, which moves no stream's resume point: that is the replay's own
+        business.
         """
         live = connection.live
         replaying = [replay for replay in connection.replays if replay.parts]
         if live is None or connection.held != sum(len(replay.parts) for replay in replaying):
+            return False
+        if any(replay.unasked for replay in replaying):
             return False
         at = min((replay.at for replay in replaying), key=lambda head: head.seq) if replaying else live.at
         connection.heartbeat(now_us(), self._token(live.account_id, at), resumable=not replaying)

@@ -117,12 +117,14 @@ class Replay:
     Attributes:
         at: everything up to here was put into the outbox.
         parts: (subscription, number after which it begins).
+        unasked: the client resumed nothing: it is told what went past it while its rights were judged, and no more.
     """
 
-    __slots__ = ("at", "member", "parts")
+    __slots__ = ("at", "member", "parts", "unasked")
 
-    def __init__(self, member: Member, parts: Sequence[tuple[Subscription, Head]]) -> None:
+    def __init__(self, member: Member, parts: Sequence[tuple[Subscription, Head]], *, unasked: bool = False) -> None:
         self.member = member
+        self.unasked = unasked
         self.parts = [(subscription, since.seq) for subscription, since in parts]
         self.at = min((since for _, since in parts), key=lambda head: head.seq)
 
@@ -151,6 +153,8 @@ class Replay:
                 member.staged.extend(payloads)
                 told += len(payloads)
         if member.staged:
-            unstage(member, passage.position, resumable=member.held == len(self.parts))
+            # Beside one that nobody asked for, other subscriptions of the stream may have been told later changes.
+            resumable = member.held == len(self.parts) and not self.unasked
+            unstage(member, passage.position, resumable=resumable)
         self.at = passage.head
         return told
