@@ -1,13 +1,12 @@
 """When rounds are written: at once, or together when they come fast."""
 
 import asyncio
-from time import monotonic
 
 import pytest
 
 from snackbase.config import Settings
 from snackbase.hub.connection import Connection
-from snackbase.hub.delivery import WINDOW_S, Delivery
+from snackbase.hub.delivery import FAST_S, WAIT_EACH_S, WINDOW_S, Delivery
 from snackbase.hub.timekeeper import timing_of
 from snackbase.metrics import Counters
 from tests.unit.hub.support import WEBSOCKET, RecordingLink
@@ -27,20 +26,24 @@ class Desk:
 
 
 class Rounds:
-    """Rounds at times of our choice; writing each takes `write_s`."""
+    """Rounds to all of an audience, at times of our choice; writing each takes `write_s`."""
 
-    def __init__(self, write_s: float) -> None:
+    def __init__(self, audience: int, write_s: float = 0.0) -> None:
         self.now = 1000.0
         self._write_s = write_s
         self._readings = 0
         self.delivery = Delivery(
             most=1 << 20, most_in_all=1 << 20, stall_s=10.0, slow=lambda _connection, _full: None, clock=self._clock
         )
-        self.connection = Connection(
-            "c1", WEBSOCKET, desk=Desk(), address="x", account=None, stages=False, now=monotonic(), timing=TIMING
-        )
-        self.link = RecordingLink(WEBSOCKET)
-        self.connection.attach(self.link)
+        self.connections = [
+            Connection(
+                f"c{number}", WEBSOCKET, desk=Desk(), address="x", account=None, stages=False, now=0.0, timing=TIMING
+            )
+            for number in range(audience)
+        ]
+        self.links = [RecordingLink(WEBSOCKET) for _ in self.connections]
+        for connection, link in zip(self.connections, self.links, strict=True):
+            connection.attach(link)
 
     def _clock(self) -> float:
         # Once when a round comes, and again when it is written: then the time of writing has passed.
@@ -51,32 +54,50 @@ class Rounds:
         """A round so long after the one before; whether it was written at once."""
         self.now += after_s
         self._readings = 0
-        before = self.link.writes
-        self.connection.send(b"{}")
-        self.delivery.dirty.append(self.connection)
+        before = self.links[0].writes
+        for connection in self.connections:
+            if not connection.out:
+                self.delivery.dirty.append(connection)
+            connection.send(b"{}")
         self.delivery.flush()
-        return self.link.writes > before
+        return self.links[0].writes > before
 
 
-async def test_rounds_that_come_slower_than_the_window_are_never_put_off_however_long_writing_takes() -> None:
-    rounds = Rounds(write_s=0.9 * WINDOW_S)
+async def test_rounds_that_do_not_come_fast_are_never_put_off_however_long_writing_takes() -> None:
+    rounds = Rounds(200, write_s=0.9 * FAST_S)
 
-    assert all([rounds.come(1.25 * WINDOW_S) for _ in range(50)])
+    assert all([rounds.come(1.25 * FAST_S) for _ in range(50)])
 
 
-async def test_rounds_that_come_faster_than_the_window_share_writes() -> None:
-    rounds = Rounds(write_s=0.1 * WINDOW_S)
-    at_once = [rounds.come(0.5 * WINDOW_S) for _ in range(50)]
+async def test_rounds_that_come_fast_share_writes_and_lose_nothing() -> None:
+    rounds = Rounds(200)
+    at_once = [rounds.come(0.5 * FAST_S) for _ in range(50)]
     assert at_once[0]
     assert not any(at_once[-20:])
 
-    rounds.link.news.clear()
-    await asyncio.wait_for(rounds.link.news.wait(), 30)
-    assert b"".join(rounds.link.written) == b"{}\n" * 50
+    for link in rounds.links:
+        link.news.clear()
+    await asyncio.wait_for(rounds.links[-1].news.wait(), 30)
+    assert all(b"".join(link.written) == b"{}\n" * 50 for link in rounds.links)
+    assert rounds.links[0].writes < 50
+
+
+async def test_a_small_audience_does_not_wait_for_fast_rounds_either() -> None:
+    rounds = Rounds(2)
+
+    assert all([rounds.come(3 * WAIT_EACH_S) for _ in range(50)])
+
+
+@pytest.mark.parametrize(("audience", "pause_s"), [(1, WAIT_EACH_S), (100, 100 * WAIT_EACH_S), (250, WINDOW_S)])
+async def test_the_pause_grows_with_what_was_written_up_to_the_window(audience: int, pause_s: float) -> None:
+    rounds = Rounds(audience)
+    rounds.come(1.0)
+
+    assert rounds.delivery.pause_s == pytest.approx(pause_s)
 
 
 @pytest.mark.parametrize("gap_s", [1.0, 60.0])
 async def test_after_a_quiet_time_nothing_waits(gap_s: float) -> None:
-    rounds = Rounds(write_s=0.1 * WINDOW_S)
+    rounds = Rounds(200)
 
     assert all([rounds.come(gap_s) for _ in range(5)])
