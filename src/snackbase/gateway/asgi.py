@@ -56,11 +56,12 @@ class AsgiLink:
             connection.lost(self._end_code, self._end_reason)
         await asyncio.wait(tasks)
 
-    def write(self, frames: Sequence[bytes]) -> None:
+    def write(self, frames: Sequence[bytes]) -> int:
         if not self._ended:
             self._queue.extend(frames)
             self._unsent += sum(map(len, frames))
             self._wake.set()
+        return self._unsent
 
     def buffered(self) -> int:
         return self._unsent
@@ -154,19 +155,13 @@ class AsgiWebSocketLink(AsgiLink):
 
 
 class AsgiSseLink(AsgiLink):
-    """After `http.response.start`. `retry_ms`: as for SseLink."""
+    """After `http.response.start`. `retry_ms`: as for StreamHandover.take."""
 
     wire: Wire = SSE_BARE
 
     def __init__(self, send: AsgiSend, *, retry_ms: int) -> None:
         super().__init__(send)
-        self._first = SSE_BARE.retry(retry_ms)
-
-    def write(self, frames: Sequence[bytes]) -> None:
-        if self._first:
-            frames = [self._first, *frames]
-            self._first = b""
-        super().write(frames)
+        self.write([SSE_BARE.retry(retry_ms)])
 
     async def _read_all(self, receive: AsgiReceive, connection: Receiver) -> None:
         while (await receive())["type"] != "http.disconnect":

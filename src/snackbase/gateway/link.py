@@ -93,7 +93,11 @@ class StreamHandover(Protocol):
         ...
 
     def take(self, connection: Receiver, *, retry_ms: int) -> Link:
-        """Move the transport, after `http.response.start`. `lost` follows at once when the client is gone by then."""
+        """Move the transport, after `http.response.start`. `lost` follows at once when the client is gone by then.
+
+        Args:
+            retry_ms: the browser's reconnection time; goes out with the head, in the block of the first message.
+        """
         ...
 
 
@@ -126,15 +130,17 @@ class TransportLink(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         registry.add(self)
 
-    def write(self, frames: Sequence[bytes]) -> None:
-        if self._ending or self._transport.is_closing():
-            return
+    def write(self, frames: Sequence[bytes]) -> int:
+        transport = self._transport
+        if self._ending or transport.is_closing():
+            return self.buffered()
         if len(frames) == 1:
-            self._transport.write(frames[0])
+            transport.write(frames[0])
         else:
             # As cheap as one joined write under uvloop (measured: 10.7 us for 2, 11.8 us for 20), and a stalled
             # reader's buffer goes on sharing its bytes with everybody else's.
-            self._transport.writelines(frames)
+            transport.writelines(frames)
+        return transport.get_write_buffer_size()
 
     def buffered(self) -> int:
         return 0 if self._receiver is None else self._transport.get_write_buffer_size()
@@ -350,29 +356,19 @@ class WebSocketLink(TransportLink):
 
 
 class SseLink(TransportLink):
-    """An event stream on a connection whose response head has been sent.
+    """An event stream on a connection whose response head has been sent, and the line with the reconnection time.
 
     Args:
         wire: chunked, or bare for HTTP/1.0, where the end of the connection is the end of the stream.
-        retry_ms: the browser's reconnection time; goes out in the block of the first message.
     """
 
-    __slots__ = ("_first", "_ignored_bytes", "_last", "wire")
+    __slots__ = ("_ignored_bytes", "_last", "wire")
 
-    def __init__(
-        self, transport: asyncio.Transport, receiver: Receiver, registry: set[Any], *, wire: SseWire, retry_ms: int
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, receiver: Receiver, registry: set[Any], *, wire: SseWire) -> None:
         super().__init__(transport, receiver, registry)
         self.wire: Wire = wire
-        self._first = wire.retry(retry_ms)
         self._last = wire.end
         self._ignored_bytes = 0
-
-    def write(self, frames: Sequence[bytes]) -> None:
-        if self._first:
-            frames = [self._first, *frames]
-            self._first = b""
-        super().write(frames)
 
     def close(self, closing: Closing) -> None:
         if not self._ending and not self._transport.is_closing():

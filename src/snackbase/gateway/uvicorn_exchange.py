@@ -87,10 +87,12 @@ class Exchange:
     def take(self, connection: Receiver, *, retry_ms: int) -> SseLink:
         protocol = self._protocol
         transport, cycle = protocol.transport, protocol._running
-        link = SseLink(transport, connection, protocol.connections, wire=self.wire, retry_ms=retry_ms)
+        link = SseLink(transport, connection, protocol.connections, wire=self.wire)
         if cycle is None or cycle.disconnected:
             link.connection_lost(None)
             return link
+        if not transport.is_closing():
+            cycle.transport.write(self.wire.retry(retry_ms))
         cycle.transport.flush()
         protocol._unset_keepalive_if_required()
         protocol._stop_head_timer()

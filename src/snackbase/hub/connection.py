@@ -126,8 +126,7 @@ class Connection(Session):
         size = len(frames[0]) if len(frames) == 1 else sum(map(len, frames))
         self.sent += size
         self.desk.counters.bytes_sent += size
-        link.write(frames)
-        buffered = link.buffered()
+        buffered = link.write(frames)
         if buffered:
             self.desk.lagging(self, buffered)
 

@@ -34,8 +34,8 @@ class Link(Protocol):
     pings: bool
     """Whether `ping` really sends one whose answer is reported to the connection."""
 
-    def write(self, frames: Sequence[bytes]) -> None:
-        """Send whole wire messages, in order, with as few system calls as the transport allows."""
+    def write(self, frames: Sequence[bytes]) -> int:
+        """Send whole wire messages, in order, with as few system calls as the transport allows; gives `buffered()`."""
         ...
 
     def buffered(self) -> int:

@@ -63,10 +63,11 @@ class RecordingLink:
         self.stuck = 0
         self.news = asyncio.Event()
 
-    def write(self, frames: Sequence[bytes]) -> None:
+    def write(self, frames: Sequence[bytes]) -> int:
         self.written.extend(frames)
         self.writes += 1
         self.news.set()
+        return self.stuck
 
     def buffered(self) -> int:
         return self.stuck

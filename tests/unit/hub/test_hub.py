@@ -420,7 +420,7 @@ async def test_a_transport_that_fails_takes_nobody_else_down(home: House) -> Non
     account = await home.account("acme")
     broken, sound = await subscribed(home, "ann", account), await subscribed(home, "bob", account)
 
-    def fails(frames: object) -> None:
+    def fails(frames: object) -> int:
         raise RuntimeError("a defect of the transport")
 
     broken.link.write = fails  # type: ignore[method-assign]  # what no transport may do
