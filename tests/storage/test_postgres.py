@@ -13,8 +13,8 @@ from snackbase.errors import Conflict, NotFound, SnackBaseError, TooLarge, Unava
 from snackbase.model import Change, Collection, Field, FieldType, Head, Index
 from snackbase.storage.base import Committed, Kept, Receipt, Statement, Store, Transaction
 from snackbase.storage.postgres import alter, keeper, run
-from snackbase.storage.postgres.keeper import DAY_US
 from snackbase.storage.postgres.listener import words
+from snackbase.storage.postgres.partitions import DAY_US, tidy_partitions
 from snackbase.storage.postgres.store import PostgresStore
 from snackbase.storage.retention import Retention
 from tests.storage.support import (
@@ -391,7 +391,7 @@ async def test_the_log_has_a_partition_a_day_and_an_emptied_one_goes(open_store:
     await until(lambda: store.stats()["pruned_rows"] == 1)
     async with asyncio.timeout(30):
         connection = await store._server.connect()
-        await store._keeper.tidy(connection)
+        await tidy_partitions(connection, now[0], 3600 * 1_000_000)
         await connection.close()
 
     assert await partitions() == {"rest", "d20001", "d20002", "d20003", "d20004"}

@@ -16,9 +16,9 @@ from snackbase.model import Collection, rfc3339
 from snackbase.storage.definitions import read_collections
 from snackbase.storage.moving.tables import Moved, MoveRefused, Row, fitting
 from snackbase.storage.postgres.epoch import CHANGING, History
-from snackbase.storage.postgres.keeper import make_partitions
 from snackbase.storage.postgres.link import LOST, Connection, Server, closed, drive, fault_of, translated
 from snackbase.storage.postgres.numbers import SCHEMA
+from snackbase.storage.postgres.partitions import make_partitions
 from snackbase.storage.postgres.schema import POSTGRES
 from snackbase.storage.schema import MIGRATIONS, SET_META, create_table, indexes, migrate, quoted, stored_version
 from snackbase.storage.statements import SET_VERSION

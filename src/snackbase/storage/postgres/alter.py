@@ -3,10 +3,12 @@
 Migrations run in one transaction under an advisory lock, so of nodes that start at once on an empty database one makes
 it and the others find it. A collection changes in a transaction that holds the groups of all nodes off for a moment; an
 index over records that are there already is built beforehand without stopping anybody (CONCURRENTLY), and a half-built
-one is removed. Locks are waited for briefly: whoever reads or writes is not to queue behind a schema change.
+one is removed. Locks are waited for briefly, that of the table before that of the groups: who is in the way of one
+collection's change keeps nobody from writing into the others.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from time import monotonic
@@ -22,9 +24,9 @@ from snackbase.storage.asking import violation
 from snackbase.storage.base import SchemaChange
 from snackbase.storage.definitions import read_collections
 from snackbase.storage.postgres.epoch import CHANGING, History
-from snackbase.storage.postgres.keeper import make_partitions
-from snackbase.storage.postgres.link import LOCKED, Connection, Server, closed, drive, taken_of
+from snackbase.storage.postgres.link import LOCKED, LOST, Connection, Server, closed, drive, taken_of
 from snackbase.storage.postgres.numbers import SCHEMA
+from snackbase.storage.postgres.partitions import make_partitions
 from snackbase.storage.postgres.schema import POSTGRES
 from snackbase.storage.schema import indexes, migrate, quoted
 from snackbase.storage.schemachange import carry_out, decide
@@ -32,12 +34,24 @@ from snackbase.storage.schemachange import carry_out, decide
 log = logging.getLogger("snackbase.storage")
 
 # A node that stands still in the middle must not keep all others from writing.
-BEGIN = "BEGIN; SET LOCAL lock_timeout = %d; SET LOCAL idle_in_transaction_session_timeout = 5000"
+BEGIN = """BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = %d;
+    SET LOCAL idle_in_transaction_session_timeout = 5000"""
+# What the database's owner allows a statement of users is too little to build an index or to migrate.
+PATIENT = "SET statement_timeout = 0; SET lock_timeout = 0"
 LOCK_MS = 1000
 TRIES = 8
 PAUSE_S = 0.25
 SMALL_ROWS = 5000
 """A table of fewer is indexed inside the transaction, in milliseconds."""
+SWEEP_MS = 2000
+"""How long a start waits for those who read a table, to remove an index from it; else the next one does it."""
+OURS = """SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_class t ON t.oid = i.indrelid WHERE c.relnamespace = current_schema()::regnamespace
+    AND c.relname LIKE 'c\\_%' AND NOT i.indisprimary
+    AND (NOT i.indisvalid OR c.relname LIKE '%:%' AND t.relname = ANY($1::text[]) AND c.relname <> ALL($2::text[]))"""
+"""Indexes that are half built, or of no definition: what a change left that did not come to its end."""
+THERE = """SELECT c.relname::text FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace
+    AND c.relkind = 'i' AND c.relname = ANY($1::text[])"""
 
 Announce = Callable[[Connection, int], Any]
 Outcome = tuple[Collection | None, int, tuple[Collection, ...]]
@@ -50,7 +64,8 @@ async def prepare_database(
     encoding = await connection.fetchval("SHOW server_encoding")
     if encoding != "UTF8":
         raise ConfigError(f"The database's encoding is {encoding}; make one with ENCODING 'UTF8'.")
-    async with connection.transaction():
+    await connection.execute(PATIENT)
+    async with connection.transaction(isolation="read_committed"):
         await connection.execute(f"SELECT pg_advisory_xact_lock({CHANGING})")
         created = await drive(connection, migrate(POSTGRES, now=rfc3339(now_us)))
         epoch = await history.begin(connection, new_epoch, created=created)
@@ -61,18 +76,24 @@ async def prepare_database(
 
 
 async def _sweep(connection: Connection) -> None:
-    """Remove what a node that died left half built. Nobody builds while the lock is free."""
+    """Remove what a node that died left half built, or built for nothing. Nobody builds while the lock is free."""
     if not await connection.fetchval(f"SELECT pg_try_advisory_lock({CHANGING})"):
         return
+    await connection.execute(f"SET lock_timeout = {SWEEP_MS}")
     try:
-        for (name,) in await connection.fetch(
-            """SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT i.indisvalid
-            AND c.relnamespace = current_schema()::regnamespace AND c.relname LIKE 'c\\_%'"""
-        ):
-            await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
-            log.warning("an index that was half built is removed: %s", name)
+        _, collections = await drive(connection, read_collections())
+        wanted = [name for collection in collections for name in indexes(collection, POSTGRES)]
+        for (name,) in await connection.fetch(OURS, [collection.table for collection in collections], wanted):
+            await _remove(connection, name)
+    except LOCKED:
+        log.warning("an index that no definition has stays until the next start: its table is in use")
     finally:
         await connection.execute(f"SELECT pg_advisory_unlock({CHANGING})")
+
+
+async def _remove(connection: Connection, name: str) -> None:
+    await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
+    log.warning("an index of a change that did not come to its end is removed: %s", name)
 
 
 class Changer:
@@ -96,14 +117,16 @@ class Changer:
             connection = await self._server.connect(direct=True)
             built: dict[str, str] = {}
             try:
-                await connection.execute(f"SELECT pg_advisory_lock({CHANGING})")
-                built = await self._build(connection, change)
-                return await self._change(connection, change, built, announce)
+                await connection.execute(f"{PATIENT}; SELECT pg_advisory_lock({CHANGING})")
+                table = await self._build(connection, change, built)
+                return await self._change(connection, change, table, built, announce)
             except BaseException:
-                if connection.is_in_transaction():
-                    await connection.execute("ROLLBACK")
-                for name in built.values():
-                    await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
+                # What cannot be removed now is found by the next change or start.
+                with contextlib.suppress(asyncpg.PostgresError, *LOST):
+                    if connection.is_in_transaction():
+                        await connection.execute("ROLLBACK")
+                    for name in built.values():
+                        await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
                 raise
             finally:
                 await closed(connection)
@@ -112,12 +135,15 @@ class Changer:
         self,
         connection: Connection,
         change: SchemaChange,
+        table: str | None,
         built: dict[str, str],
         announce: Announce,
     ) -> Outcome:
         for attempt in range(TRIES):
             try:
                 await connection.execute(BEGIN % LOCK_MS)
+                if table is not None:
+                    await connection.execute(f"LOCK TABLE {quoted(table)} IN ACCESS EXCLUSIVE MODE")
                 await connection.execute(f"SELECT pg_advisory_xact_lock({SCHEMA})")
                 plan = await drive(connection, decide(change, POSTGRES, literal))
                 now = rfc3339(self._now_us())
@@ -132,25 +158,30 @@ class Changer:
         message = "The collection is in use by another session of the database; nothing was changed."
         raise Unavailable(message, code="storage_busy", retry_after_s=5)
 
-    async def _build(self, connection: Connection, change: SchemaChange) -> dict[str, str]:
-        """Indexes over fields and records that are there already: statement of the plan -> name."""
-        before = change.before
-        if before is None or change.after is None:
-            return {}
+    async def _build(self, connection: Connection, change: SchemaChange, built: dict[str, str]) -> str | None:
+        """Indexes over fields and records that are there already, noted in `built`: statement of the plan -> name. The
+        table that the rest of the change has to have for itself."""
+        if change.before is None:
+            return None
         plan = await drive(connection, decide(change, POSTGRES, literal))
+        if plan.kept is None:
+            return None
+        if plan.after is not None:
+            await self._build_for(plan, plan.kept, plan.after, connection, built)
+        return plan.kept.table if {step.sql for step in plan.steps} - built.keys() else None
+
+    async def _build_for(
+        self, plan: Plan, kept: Collection, after: Collection, connection: Connection, built: dict[str, str]
+    ) -> None:
+        made = indexes(after, POSTGRES).keys() - indexes(kept, POSTGRES).keys()
+        for (name,) in await connection.fetch(THERE, list(made)):
+            await _remove(connection, name)
         wanted = _indexes_to_build(plan)
-        if not wanted or plan.kept is None or await self._small(connection, plan.kept):
-            return {}
-        built: dict[str, str] = {}
-        try:
-            for sql, name in wanted.items():
-                built[sql] = name
-                await self._one(connection, sql, name, plan.kept)
-        except BaseException:
-            for name in built.values():
-                await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}")
-            raise
-        return built
+        if not wanted or await self._small(connection, kept):
+            return
+        for sql, name in wanted.items():
+            built[sql] = name
+            await self._one(connection, sql, name, kept)
 
     async def _one(self, connection: Connection, sql: str, name: str, collection: Collection) -> None:
         began = monotonic()

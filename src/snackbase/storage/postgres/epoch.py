@@ -91,7 +91,7 @@ class History:
         self._next_look = monotonic() + LOOK_S
         if int(await _tried(connection, self._sql) or 0) in (0, self._place.timeline):
             return True
-        async with connection.transaction():
+        async with connection.transaction(isolation="read_committed"):
             await connection.execute(f"SELECT pg_advisory_xact_lock({CHANGING})")
             await self.begin(connection, "", created=False)
         return False

@@ -1,8 +1,7 @@
 """Keeps the change log in bounds on PostgreSQL: prunes as SQLite's writer does, and looks after the log's partitions.
 
 Every node looks, one at a time deletes (an advisory lock): pieces of one account's log with its floor, each in a short
-transaction of its own. A day's partition is made ahead and attached without stopping anybody, and dropped when pruning
-has emptied it.
+transaction of its own. Now and then it looks after the log's partitions.
 """
 
 import asyncio
@@ -15,25 +14,22 @@ import asyncpg
 
 from snackbase.config import ConfigError
 from snackbase.errors import Unavailable
-from snackbase.storage.postgres.link import LOST, Connection, Server, closed, drive
+from snackbase.storage.postgres.link import AGAIN, LOCKED, LOST, Connection, Server, closed, drive, reason_of
+from snackbase.storage.postgres.partitions import KEEPING, tidy_partitions
 from snackbase.storage.retention import Pruner, Retention
 
 log = logging.getLogger("snackbase.storage")
 
-KEEPING = 0x5B00_0004
-"""Advisory lock: held by the one node that deletes."""
-DAY_US = 86_400_000_000
-DAYS_AHEAD = 2
 PARTITIONS_S = 600.0
 LONGEST_SLEEP_S = 5.0
 # A node that stands still must not hold heads for ever.
-BEGIN = """BEGIN; SET LOCAL lock_timeout = 1000; SET LOCAL synchronous_commit = off;
+BEGIN = """BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 1000; SET LOCAL synchronous_commit = off;
     SET LOCAL idle_in_transaction_session_timeout = 5000"""
 OLDEST = """SELECT min(c.ts_us) FROM (SELECT account, floor_seq FROM _heads WHERE seq > floor_seq
     ORDER BY floor_ts_us LIMIT 1000) h JOIN LATERAL
     (SELECT ts_us FROM _changes WHERE account = h.account AND seq = h.floor_seq + 1) c ON true"""
-PARTITIONS = """SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-    WHERE i.inhparent = '_changes'::regclass"""
+PASSING = (Unavailable, ConfigError, LOCKED, *AGAIN, *LOST, asyncpg.OperatorInterventionError)
+"""Somebody is in the way, or the database is away, which the writer says; the next sweep finds what is left to do."""
 
 
 class Keeper:
@@ -47,6 +43,7 @@ class Keeper:
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._next_partitions = monotonic() + PARTITIONS_S
+        self._failing = False
 
     async def open(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="log-keeper")
@@ -79,19 +76,34 @@ class Keeper:
             try:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._server.connect(direct=True, timeout_s=60)
-                await self._step(self._connection)
-            except (asyncpg.PostgresError, Unavailable, ConfigError, *LOST):
-                # The next sweep finds it again; the writer says what is wrong with the database.
-                self._pruner.give_up()
-                await closed(self._connection)
-                self._connection = None
+                looked = await self._step(self._connection)
+            except PASSING:
+                await self._give_up()
+            except Exception as error:
+                # Whatever it is, a log that is not pruned any more fills the disk.
+                if not self._failing:
+                    log.error("the change log cannot be pruned; it is tried again: %s", reason_of(error))
+                self._failing = True
+                await self._give_up()
+            else:
+                if looked and self._failing:
+                    self._failing = False
+                    log.warning("the change log is pruned again")
 
-    async def _step(self, connection: Connection) -> None:
+    async def _give_up(self) -> None:
+        self._pruner.give_up()
+        await closed(self._connection)
+        self._connection = None
+
+    async def _step(self, connection: Connection) -> bool:
+        """Whether it was time to look, and what was found is done."""
         if monotonic() > self._next_partitions:
             self._next_partitions = monotonic() + PARTITIONS_S
-            await self.tidy(connection)
-        if self._pruner.patience() or not await drive(connection, self._pruner.wanted()):
-            return
+            await tidy_partitions(connection, self._now_us(), self._age_us)
+        if self._pruner.patience():
+            return False
+        if not await drive(connection, self._pruner.wanted()):
+            return True
         began = monotonic()
         # A piece that a crash undoes is found again, so nobody waits for the disk while the head is locked.
         await connection.execute(BEGIN)
@@ -106,41 +118,4 @@ class Keeper:
                 await connection.execute("ROLLBACK")
             raise
         self._pruner.over(monotonic() - began)
-
-    async def tidy(self, connection: Connection) -> None:
-        """Partitions for the days to come; none for days of which nothing is kept."""
-        names = [str(name) for (name,) in await connection.fetch(PARTITIONS)]
-        await make_partitions(connection, self._now_us())
-        before = (self._now_us() - self._age_us) // DAY_US
-        for name in names:
-            day = name.removeprefix("_changes_d")
-            if not day.isdigit() or int(day) >= before:
-                continue
-            with contextlib.suppress(asyncpg.LockNotAvailableError):
-                async with connection.transaction():
-                    await connection.execute("SET LOCAL lock_timeout = 200")
-                    if not await connection.fetch(f"SELECT 1 FROM {name} LIMIT 1"):  # noqa: S608 - our own table
-                        await connection.execute(f"DROP TABLE {name}")
-
-
-async def make_partitions(connection: Connection, now_us: int) -> None:
-    """Make and attach the partitions of today and the days to come, as far as they are not there."""
-    names = {str(name) for (name,) in await connection.fetch(PARTITIONS)}
-    today = now_us // DAY_US
-    for day in range(today, today + DAYS_AHEAD + 1):
-        name = f"_changes_d{day}"
-        if name in names:
-            continue
-        try:
-            async with connection.transaction():
-                await connection.execute("SET LOCAL lock_timeout = 500")
-                await connection.execute(f"SELECT pg_advisory_xact_lock({KEEPING})")
-                await connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (LIKE _changes INCLUDING ALL)")
-                ends = f"FROM ({day * DAY_US}) TO ({(day + 1) * DAY_US})"
-                await connection.execute(f"ALTER TABLE _changes ATTACH PARTITION {name} FOR VALUES {ends}")
-        except asyncpg.CheckViolationError:
-            # Rows of that day are in _changes_rest already: a clock that was ahead. They are kept there.
-            continue
-        except (asyncpg.LockNotAvailableError, asyncpg.WrongObjectTypeError, asyncpg.InvalidObjectDefinitionError):
-            # Somebody reads for long, or another node attached it; the next time will do.
-            continue
+        return True

@@ -7,6 +7,7 @@ in which they were asked, and that what waits is bounded in number and time.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 
 from snackbase.errors import Unavailable
 from snackbase.storage.group import Item
@@ -14,17 +15,20 @@ from snackbase.storage.postgres.wave import Key
 
 AT_ONCE = 4
 MOST = 1000
+PATIENCE_S = 30.0
+"""How long a transaction waits, in the queue behind others of its record too."""
 
 
 class Lanes:
     """
     Args:
-        run: carries out one transaction that waits for these records, and settles it; never raises.
+        run: carries out one transaction that waits for these records, until a monotonic second, and settles it; never
+            raises.
         refuse: settles one that cannot wait.
     """
 
     def __init__(
-        self, run: Callable[[Item, Sequence[Key]], Awaitable[None]], refuse: Callable[[Item, Exception], None]
+        self, run: Callable[[Item, Sequence[Key], float], Awaitable[None]], refuse: Callable[[Item, Exception], None]
     ) -> None:
         self._run = run
         self._refuse = refuse
@@ -46,7 +50,8 @@ class Lanes:
             self._refuse(item, Unavailable("Too many writes are waiting.", code="overloaded", retry_after_s=1))
             return
         before = [self._last[key] for key in dict.fromkeys(keys) if key in self._last]
-        task = asyncio.get_running_loop().create_task(self._wait(item, keys, before), name="write-side-lane")
+        waiting = self._wait(item, keys, before, monotonic() + PATIENCE_S)
+        task = asyncio.get_running_loop().create_task(waiting, name="write-side-lane")
         self._keys.update(keys)
         for key in keys:
             self._last[key] = task
@@ -63,11 +68,13 @@ class Lanes:
 
         task.add_done_callback(ended)
 
-    async def _wait(self, item: Item, keys: Sequence[Key], before: Sequence["asyncio.Task[None]"]) -> None:
+    async def _wait(
+        self, item: Item, keys: Sequence[Key], before: Sequence["asyncio.Task[None]"], deadline: float
+    ) -> None:
         if before:
             await asyncio.wait(before)
         async with self._turn:
-            await self._run(item, keys)
+            await self._run(item, keys, deadline)
 
     async def close(self) -> None:
         """Wait for all of them."""

@@ -111,7 +111,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
                 server_settings={} if behind_pooler else {"application_name": "snackbase"},
             )
         except (asyncpg.InvalidCatalogNameError, asyncpg.ClientConfigurationError, ValueError) as error:
-            raise ConfigError(f"SNACKBASE_DATABASE_URL: {_plain(error)}") from None
+            raise ConfigError(f"SNACKBASE_DATABASE_URL: {_unusable(error)}") from None
         except (asyncpg.PostgresError, *LOST) as error:
             answer = fault_of(error) or Unavailable("The database refuses connections.", code="storage_error")
             raise answer from error
@@ -145,6 +145,25 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
                 f"{name} leads to a transaction pooler: set SNACKBASE_DATABASE_DIRECT_URL to a URL past it, which "
                 "LISTEN and locks need (docs/howto/postgresql.md)"
             )
+
+
+def _unusable(error: Exception) -> str:
+    """What is wrong with a URL. What could not be read of it may be a part of its password, so it is not shown."""
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return _plain(error)
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return re.sub(r"'.*", "…", _plain(error))
+    return (
+        "it cannot be read as postgresql://user:password@host:port/name; in a password write @ : / ? # % as "
+        "%40 %3A %2F %3F %23 %25"
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """Why the database cannot be reached, for those who run the server; clients are told less. Holds no secret: it
+    names an address, a user or a certificate, never a password."""
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {_plain(cause)}"
 
 
 def _plain(error: BaseException) -> str:

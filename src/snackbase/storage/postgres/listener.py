@@ -14,7 +14,7 @@ import asyncpg
 from snackbase.config import ConfigError
 from snackbase.errors import Unavailable
 from snackbase.model import Head
-from snackbase.storage.postgres.link import LOST, Connection, Server, closed
+from snackbase.storage.postgres.link import LOST, Connection, Server, closed, reason_of
 
 log = logging.getLogger("snackbase.storage")
 
@@ -71,23 +71,32 @@ class Listener:
 
     async def _listening(self) -> Connection:
         connection = await self._server.connect(direct=True)
-        await connection.add_listener(CHANNEL, self._told)
+        try:
+            await connection.add_listener(CHANNEL, self._told)
+        except BaseException:
+            await closed(connection)
+            raise
         self.connected = True
         return connection
 
     async def _run(self, connection: Connection | None) -> None:
-        pause_s = 0.1
+        pause_s, deaf = 0.1, False
         try:
             while True:
                 if connection is None:
                     try:
                         connection = await self._listening()
-                        pause_s = 0.1
-                        self._schemas.set()
-                    except (Unavailable, ConfigError):
+                    except (Unavailable, ConfigError, asyncpg.PostgresError, *LOST) as error:
+                        if not deaf:
+                            log.warning("notifications of other nodes do not arrive: %s", reason_of(error))
+                        deaf = True
                         await asyncio.sleep(pause_s)
                         pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
                         continue
+                    if deaf:
+                        log.warning("notifications of other nodes arrive again")
+                    pause_s, deaf = 0.1, False
+                    self._schemas.set()
                 if not await self._wait(connection):
                     self.connected = False
                     await closed(connection)
@@ -112,6 +121,9 @@ class Listener:
             await asyncio.sleep(0.1)
         except (asyncpg.PostgresError, *LOST):
             return False
+        except Exception as error:
+            # Whatever it is, notifications still have to be heard; a poll looks for the schema as well.
+            log.error("what another node changed cannot be read: %s", reason_of(error))
         return not connection.is_closed()
 
     def _told(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:

@@ -33,7 +33,9 @@ from snackbase.storage.turns import Turns
 
 T = TypeVar("T")
 
-SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d"
+# A node that stands still in the middle of a list must not keep the database from tidying up after everybody's writes.
+SNAPSHOT = """BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = %d;
+    SET LOCAL idle_in_transaction_session_timeout = 5000"""
 PREFETCH = 200
 SHORT_S = 5.0
 """A short read takes longer only when the server does not answer."""
@@ -168,7 +170,11 @@ class Reads:
             async with connection.transaction(readonly=True):
                 return [tuple(row) for row in await connection.fetch(translated(sql), *args, timeout=SHORT_S)]
 
-        return await self._answered(self._pool.use(read))
+        try:
+            return await self._answered(self._pool.use(read))
+        except LATE:
+            # By the database's owner: a limit for all statements, or a hand.
+            raise _late() from None
 
     async def snapshot(self, owner: str, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Several statements over one state of the database, under the deadline, in turn between owners."""
@@ -193,7 +199,7 @@ class Reads:
                 except AGAIN:
                     return await self._answered(self._pool.use(read, within_s=self._timeout_s))
         except (LATE, TimeoutError):
-            raise Unavailable("The query took too long.", code="query_timeout", retry_after_s=1) from None
+            raise _late() from None
 
     async def page(self, query: Query, table: Table) -> Page:
         """A list. Raises Unavailable: `query_timeout`, `overloaded`, a fault."""
@@ -236,6 +242,10 @@ async def _rows(connection: Connection, select: Select, limit: int) -> list[Any]
         scales.add(row)
         rows.append(row)
     return rows
+
+
+def _late() -> Unavailable:
+    return Unavailable("The query took too long.", code="query_timeout", retry_after_s=1)
 
 
 def changing(collection: Collection) -> Unavailable:

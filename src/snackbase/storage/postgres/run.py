@@ -1,11 +1,11 @@
 """One group of transactions in one SQL transaction: waves, single ones, numbers, NOTIFY, COMMIT (step 4 of the path).
 
 READ COMMITTED, since the newest row is what a rule has to judge and a counter to count on. A transaction that fails is
-undone to its savepoint and takes no number. One whose record somebody else holds leaves the group: `moved`; it waits
-elsewhere, and delays nobody. Must not settle futures or announce: whoever runs it does, after COMMIT returned.
+undone to its savepoint and takes no number. One whose record or table somebody else holds leaves the group: `moved`; it
+waits elsewhere, and delays nobody. Must not settle futures or announce: whoever runs it does, after COMMIT returned.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import asyncpg
 
@@ -31,11 +31,14 @@ from snackbase.storage.statements import READ_VERSION
 from snackbase.storage.transaction import Application, Work, refusal
 
 # A node that stops in the middle of a group (paused, cut off) must not hold an account's number for ever.
-BEGIN = f"""BEGIN; SELECT pg_advisory_xact_lock_shared({SCHEMA}); SET LOCAL lock_timeout = %d;
-    SET LOCAL idle_in_transaction_session_timeout = 5000"""
+START = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 5000"
+SHARE = f"SELECT pg_advisory_xact_lock_shared({SCHEMA})"
+"""From here on no table changes its shape; whoever wants to change one waits, and all new groups wait behind that."""
+BEGIN = f"{START}; {SHARE}; SET LOCAL lock_timeout = %d"
 HEADS_MS = 1000
 """How long the numbers of other groups are waited for."""
 SAVE = "SAVEPOINT one; SET LOCAL lock_timeout = %d"
+TAKE_TABLE = "SAVEPOINT one; LOCK TABLE %s IN %s MODE NOWAIT; RELEASE SAVEPOINT one"
 UNDO = "ROLLBACK TO SAVEPOINT one; RELEASE SAVEPOINT one"
 LOOK = f"SELECT ({READ_VERSION}), pg_current_xact_id()::text"
 READ_ACCOUNTS = """SELECT a.id, a.num, coalesce(h.ts_us, 0) FROM _accounts a LEFT JOIN _heads h ON h.account = a.num
@@ -57,6 +60,13 @@ class HeadsHeld(Exception):
 def head_of(account_id: str) -> Key:
     """Stands for an account's number among the records that are waited for."""
     return ("#", account_id, "")
+
+
+def tables_of(item: Item, keys: Iterable[Key]) -> list[Key]:
+    """Stand for the tables of a transaction's records, each with the lock that it needs there (LOCK TABLE)."""
+    written = {row.write.collection.id for row in item.prepared.rows}
+    collections = dict.fromkeys(key[0] for key in keys)
+    return [(one, "", "ROW EXCLUSIVE" if one in written else "ROW SHARE") for one in collections]
 
 
 class Run:
@@ -111,14 +121,15 @@ class Run:
             OutcomeUnknown. What link.AGAIN names: undone, to be done again. Other errors of the database: undone.
         """
         connection = self._connection
-        await connection.execute(BEGIN % max(self._lock_ms, HEADS_MS))
+        await self._begin()
         await self._look(items)
         sorter = Sorter(self.definitions)
         self._application = Application(self._numbering, self.definitions)
-        await self._wait_for(self._first)
         waiting = [item for item in items if not self._moved_at_once(sorter, item)]
         while waiting:
             wave, alone, waiting = sorter.split(waiting)
+            if self._blocked:
+                wave = self._free(wave)
             if wave:
                 await self._wave(wave)
             for item in alone:
@@ -154,13 +165,35 @@ class Run:
         if missing:
             for account_id, num, ts_us in await self._connection.fetch(READ_ACCOUNTS, missing):
                 self._numbering.found(account_id, num, ts_us)
+                # They are committed: known from here on, whatever becomes of this group.
+                self._known.note({account_id: num}, {num: Head(0, ts_us)})
 
-    async def _wait_for(self, keys: Sequence[Key]) -> None:
-        """Lock what somebody else holds before anything else is held, so that nobody waits for what only waits."""
-        for key in keys:
-            table = self.definitions.tables.get(key[0])
-            if table is not None:
-                await self._connection.fetch(lock_text(table, " FOR UPDATE"), [key[2]], [key[1]])
+    async def _begin(self) -> None:
+        """Lock what somebody else holds before anything else is held, so that nobody waits for what only waits: no
+        other write, and no schema change."""
+        connection, lock_ms = self._connection, max(self._lock_ms, HEADS_MS)
+        if self._first:
+            await connection.execute(f"{START}; SET LOCAL lock_timeout = {lock_ms}")
+            try:
+                for key in self._first:
+                    await self._wait_for(key)
+            except asyncpg.UndefinedTableError:
+                # Dropped meanwhile; the definitions of now say so.
+                await connection.execute("ROLLBACK")
+            else:
+                await connection.execute(f"SET LOCAL lock_timeout = 0; {SHARE}; SET LOCAL lock_timeout = {lock_ms}")
+                return
+        await connection.execute(BEGIN % lock_ms)
+
+    async def _wait_for(self, key: Key) -> None:
+        table = self.definitions.tables.get(key[0])
+        if table is None:
+            return
+        if key[1]:
+            sql = f"SELECT 1 FROM {table.name} WHERE id = $1 AND account_id = $2 FOR UPDATE"  # noqa: S608 - quoted
+            await self._connection.fetch(sql, key[2], key[1])
+        else:
+            await self._connection.execute(f"LOCK TABLE {table.name} IN {key[2]} MODE")
 
     def _moved_at_once(self, sorter: Sorter, item: Item) -> bool:
         account_id = item.prepared.transaction.account_id
@@ -179,10 +212,10 @@ class Run:
         except LOCKED:
             await self._connection.execute(UNDO)
             rest = await self._without_blocked(members)
-            if len(rest) < len(members):
-                await self._wave(rest)
-            else:
+            if len(rest) == len(members):
                 await self._singly(members)
+            elif rest:
+                await self._wave(rest)
         except (*AGAIN, *LOST):
             raise
         except (asyncpg.PostgresError, UnicodeError, OverflowError) as error:
@@ -203,9 +236,11 @@ class Run:
         return going
 
     async def _without_blocked(self, members: Sequence[Member]) -> list[Member]:
-        """Find the records that somebody holds, without waiting; those who want them leave."""
+        """Find what somebody holds, without waiting: whole tables, then records. Those who want it leave."""
+        await self._look_at_tables(key for member in members for key in tables_of(member.item, member.keys))
+        rest = self._free(members)
         for collection_id, table in self.definitions.tables.items():
-            keys = [key for member in members for key in member.keys if key[0] == collection_id]
+            keys = [key for member in rest for key in member.keys if key[0] == collection_id]
             if not keys:
                 continue
             pairs = [key[2] for key in keys], [key[1] for key in keys]
@@ -213,14 +248,36 @@ class Run:
             there = await self._connection.fetch(lock_text(table, ""), *pairs)
             held = {(row["account_id"], row["id"]) for row in there} - {(row["account_id"], row["id"]) for row in free}
             self._blocked.update((collection_id, *place) for place in held)
+        return self._free(rest)
+
+    async def _look_at_tables(self, keys: Iterable[Key]) -> None:
+        """Note which of the tables somebody holds as a whole: a LOCK TABLE, an index that is built, a VACUUM FULL."""
+        for key in dict.fromkeys(keys):
+            table = self.definitions.tables.get(key[0])
+            if table is None:
+                continue
+            try:
+                await self._connection.execute(TAKE_TABLE % (table.name, key[2]))
+            except LOCKED:
+                await self._connection.execute(UNDO)
+                self._blocked.add(key)
+
+    def _free(self, members: Sequence[Member]) -> list[Member]:
+        """Those who want nothing that is held; the others leave."""
         rest = []
         for member in members:
             member.item.error = None
-            if self._blocked.isdisjoint(member.keys):
-                rest.append(member)
+            held = self._held(member.item, member.keys)
+            if held:
+                self.moved.append((member.item, held))
             else:
-                self.moved.append((member.item, [key for key in member.keys if key in self._blocked]))
+                rest.append(member)
         return rest
+
+    def _held(self, item: Item, keys: Sequence[Key]) -> Sequence[Key]:
+        """What of a transaction's records is held. Its table: then it keeps its place in the order of its records."""
+        tables = [key for key in tables_of(item, keys) if key in self._blocked]
+        return [*tables, *keys] if tables else [key for key in keys if key in self._blocked]
 
     async def _singly(self, members: Sequence[Member]) -> None:
         for member in members:
@@ -230,19 +287,18 @@ class Run:
     # One by one ------------------------------------------------------------------------------------------------------
 
     async def _single(self, item: Item, keys: Sequence[Key]) -> None:
-        blocked = [key for key in keys if key in self._blocked]
-        if blocked:
-            self.moved.append((item, blocked))
+        if self._blocked and (held := self._held(item, keys)):
+            self.moved.append((item, held))
             return
         transaction = item.prepared.transaction
         asking: Asking[Work] = self._application.run(transaction, item.prepared.rows, self._now_us)
+        locked = False
         try:
             await self._connection.execute(SAVE % self._lock_ms)
             work = await drive(self._connection, asking)
             await self._connection.execute(self._release)
         except LOCKED:
-            self._blocked.update(keys)
-            self.moved.append((item, keys))
+            locked = True
         except (*AGAIN, *LOST):
             raise
         except Exception as error:
@@ -254,6 +310,11 @@ class Run:
             return
         await self._connection.execute(UNDO)
         self._numbering.forget(transaction.account_id)
+        if locked:
+            await self._look_at_tables(tables_of(item, keys))
+            held = self._held(item, keys)
+            self._blocked.update(held or keys)
+            self.moved.append((item, held or keys))
 
     def _enter(self, item: Item, work: Work | None) -> None:
         assert work is not None  # noqa: S101 - who got here was judged

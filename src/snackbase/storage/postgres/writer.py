@@ -24,10 +24,20 @@ from snackbase.storage.definitions import Definitions, read_collections
 from snackbase.storage.group import Item, fail, settle
 from snackbase.storage.postgres.epoch import History
 from snackbase.storage.postgres.lanes import Lanes
-from snackbase.storage.postgres.link import AGAIN, LOST, Connection, Server, check_values, closed, drive, fault_of
+from snackbase.storage.postgres.link import (
+    AGAIN,
+    LOST,
+    Connection,
+    Server,
+    check_values,
+    closed,
+    drive,
+    fault_of,
+    reason_of,
+)
 from snackbase.storage.postgres.numbers import Known
 from snackbase.storage.postgres.outcome import was_committed
-from snackbase.storage.postgres.run import HeadsHeld, OutcomeUnknown, Run, answer_to, busy, head_of
+from snackbase.storage.postgres.run import HEADS_MS, HeadsHeld, OutcomeUnknown, Run, answer_to, busy, head_of
 from snackbase.storage.postgres.wave import Key
 from snackbase.storage.statements import Tables
 from snackbase.storage.transaction import prepare, refusal
@@ -40,11 +50,11 @@ GROUP_BYTES = 1 << 20
 LOCK_MS = 20
 """How long a group waits for somebody else's lock. Another node's group is over by then; who is not is waited for in a
 side lane."""
-PATIENCE_S = 30.0
-"""How long a transaction waits there."""
 TRIES = 6
 STATEMENT_S = 60.0
 """A statement of a group that takes longer is given up: the server does not answer any more."""
+STUCK_S = 10.0
+"""A group that takes longer gets no answer: until it is given up, this node is not well either."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 PROBE_S = 1.0
 FREE_HEADS = "SELECT account FROM _heads WHERE account = ANY($1::bigint[]) FOR UPDATE SKIP LOCKED"
@@ -86,6 +96,8 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._unsure: set[asyncio.Task[None]] = set()
         self._pause_s = FIRST_PAUSE_S
+        self._told = ""
+        self._group_since: float | None = None
         prefix, numbers = secrets.token_hex(4), count(1)
         self._new_tx_id = lambda: f"{prefix}{next(numbers):x}"
         self.healthy = True
@@ -134,24 +146,40 @@ class Writer:
             "changes": self.changes,
             "faults": self.faults,
             "retries": self.retries,
-            "healthy": int(self.healthy),
+            "healthy": int(self.healthy and not self._stuck),
             "side_lanes": len(self._lanes),
         }
+
+    @property
+    def _stuck(self) -> bool:
+        """The database takes what it is sent and says nothing, as behind a line that swallows everything."""
+        return self._group_since is not None and monotonic() - self._group_since > STUCK_S
 
     # The task --------------------------------------------------------------------------------------------------------
 
     async def _main(self) -> None:
         while not self._waiting.finished:
-            if not self._waiting.length:
-                await self._sleep()
-                continue
-            if await self._connected():
-                items = self._waiting.take(most=GROUP_MOST, size=GROUP_BYTES)
-                await self._group(items)
-            else:
-                items = self._waiting.take(most=GROUP_MOST, size=GROUP_BYTES)
-                fail(items, Unavailable("The database cannot be reached.", code="storage_error", retry_after_s=1))
-                self._settle(items)
+            try:
+                await self._step()
+            except Exception as error:
+                # A defect of ours: without this task every write would wait for ever.
+                log.error("the writer failed; it goes on", exc_info=error)
+                await self._lose(error)
+                await asyncio.sleep(self._pause_s)
+
+    async def _step(self) -> None:
+        """Write what waits, or wait for something to write."""
+        if not self._waiting.length:
+            await self._sleep()
+        elif await self._connected():
+            try:
+                await self._group(self._waiting.take(most=GROUP_MOST, size=GROUP_BYTES))
+            finally:
+                self._group_since = None
+        else:
+            items = self._waiting.take(most=GROUP_MOST, size=GROUP_BYTES)
+            fail(items, Unavailable("The database cannot be reached.", code="storage_error", retry_after_s=1))
+            self._settle(items)
 
     async def _sleep(self) -> None:
         """Until there is something to do; while the database is away, look for it."""
@@ -182,7 +210,7 @@ class Writer:
     def _found(self) -> None:
         if not self.healthy:
             log.warning("the database answers again")
-        self.healthy, self._pause_s = True, FIRST_PAUSE_S
+        self.healthy, self._pause_s, self._told = True, FIRST_PAUSE_S, ""
 
     async def _connected(self) -> bool:
         if self._connection is not None and not self._connection.is_closed():
@@ -191,9 +219,11 @@ class Writer:
             self._connection = await self._server.connect(timeout_s=STATEMENT_S)
             await self._look(self._connection, fresh=True)
         except (Unavailable, ConfigError, asyncpg.PostgresError, *LOST) as error:
-            if self.healthy:
-                log.error("the database cannot be reached: %s", error)
-            self.healthy = False
+            # Once for each reason: it is refused, then starts, then wants another password.
+            reason = reason_of(error)
+            if reason != self._told:
+                log.error("the database cannot be reached: %s", reason)
+            self.healthy, self._told = False, reason
             connection, self._connection = self._connection, None
             await closed(connection)
             return False
@@ -224,8 +254,12 @@ class Writer:
         self.last_group = len(items)
         connection = self._connection
         assert connection is not None  # noqa: S101 - connected
+        held = False
         for attempt in range(TRIES):
+            self._group_since = monotonic()
             try:
+                if held:
+                    held, items = False, await self._without_held(connection, items)
                 await self._look(connection, fresh=False)
                 await self._attempt(connection, items, LOCK_MS)
             except AGAIN as error:
@@ -233,7 +267,7 @@ class Writer:
                 continue
             except HeadsHeld as error:
                 await self._again(connection, error, attempt)
-                items = await self._without_held(connection, items)
+                held = True
                 continue
             except OutcomeUnknown as error:
                 await self._lose(error.__cause__ or error)
@@ -251,7 +285,8 @@ class Writer:
     async def _without_held(self, connection: Connection, items: Sequence[Item]) -> Sequence[Item]:
         """Send those away whose account's number somebody holds; the others."""
         numbers = {one: num for one, num in self._known.numbers.items() if one in _accounts(items)}
-        async with connection.transaction():
+        async with connection.transaction(isolation="read_committed"):
+            await connection.execute(f"SET LOCAL lock_timeout = {HEADS_MS}")
             free = {num for (num,) in await connection.fetch(FREE_HEADS, list(numbers.values()))}
         rest = []
         for item in items:
@@ -360,12 +395,19 @@ class Writer:
         item.error = error
         self._settle([item])
 
-    async def _run_lane(self, item: Item, keys: Sequence[Key]) -> None:
+    def _rested(self) -> Connection | None:
+        """A connection of a side lane from before that has outlived its rest."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return None
+
+    async def _run_lane(self, item: Item, keys: Sequence[Key], deadline: float) -> None:
         """One transaction by itself, with patience."""
-        deadline = monotonic() + PATIENCE_S
         connection = None
         try:
-            connection = self._idle.pop() if self._idle else await self._server.connect(timeout_s=STATEMENT_S)
+            connection = self._rested() or await self._server.connect(timeout_s=STATEMENT_S)
             for attempt in range(TRIES):
                 try:
                     left_ms = max(1, int((deadline - monotonic()) * 1000))
