@@ -252,3 +252,57 @@ def test_a_line_that_breaks_with_hints_on_their_way_leaves_nothing_behind(tmp_pa
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(scenario())
     assert complaints == []
+
+
+async def lines_with(word: str, capsys: pytest.CaptureFixture[str], lines: list[str]) -> list[str]:
+    """Lines of the log with a word, as soon as there are any."""
+    async with asyncio.timeout(30):
+        while not any(word in line for line in lines):
+            shown = capsys.readouterr()
+            lines += (shown.out + shown.err).splitlines()
+            await asyncio.sleep(0.01)
+    return [line for line in lines if word in line]
+
+
+async def test_the_log_says_why_the_broker_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with NatsServer(tmp_path, arguments=("--user", "me", "--pass", "very-secret")) as nats:
+        async with Node(f"nats://me:topsecret@127.0.0.1:{nats.port}", "n1"):
+            assert "Authorization Violation" in (await lines_with("bus_down", capsys, []))[0]
+        assert await nats_.refusal(f"nats://me:topsecret@127.0.0.1:{nats.port}") == "Error: Authorization Violation"
+        assert await nats_.refusal(f"nats://me:very-secret@127.0.0.1:{nats.port}") is None
+    async with Node(nats.url, "n2"):
+        assert "ConnectionRefusedError" in (await lines_with("bus_down", capsys, []))[0]
+    assert "ConnectionRefusedError" in (await nats_.refusal(nats.url) or "")
+
+
+async def test_a_broker_that_lets_the_user_in_but_not_to_the_subjects_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The connection is up then, and nothing ever arrives."""
+    rights = tmp_path / "nats.conf"
+    rights.write_text(
+        'authorization { users = [ { user: me, password: word, permissions: { subscribe: "a.>", publish: "a.>" } } ] }'
+    )
+    async with (
+        NatsServer(tmp_path, arguments=("-c", str(rights))) as nats,
+        Node(f"nats://me:word@127.0.0.1:{nats.port}", "n1") as one,
+    ):
+        await one.follow("a", "b", "c")
+        one.bus.publish([change(1)], 1)
+        await soon(lambda: one.tally.get("forbidden", 0) == 5, "the versions, three accounts, one hint")
+        told: list[str] = []
+        await lines_with("for publish", capsys, told)
+        assert sum("bus_forbidden" in line for line in told) == 2
+        assert sum("for subscription" in line for line in told) == 1
+
+
+async def test_where_tls_is_asked_for_no_password_goes_over_an_open_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with (
+        NatsServer(tmp_path, arguments=("--user", "me", "--pass", "word")) as nats,
+        FaultProxy(nats.port) as line,
+        Node(f"tls://me:word@127.0.0.1:{line.port}", "n1") as one,
+    ):
+        assert "does not ask for TLS" in (await lines_with("bus_down", capsys, []))[0]
+        assert not one.bus.up

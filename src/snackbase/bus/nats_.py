@@ -9,10 +9,12 @@ URL but hosts is ever logged.
 import asyncio
 import contextlib
 import random
+import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -43,14 +45,24 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 COMPLAIN_S = 60.0
 SCHEMES = ("nats", "tls")
 VERSIONS = "versions"
+FORBIDDEN = "permissions violation"
+"""In the broker's word for a subject that the user may not read or write."""
 
 
 class _Client(Client):
-    """nats-py's client, which ends also when its connection broke with something left to be sent.
+    """nats-py's client, which ends also when its connection broke with something left to be sent, and sends no password
+    through an open line where `tls://` was asked for.
 
     It writes what is left first, which a closed transport of uvloop's answers with RuntimeError; then neither its
-    callbacks are called nor the task of each subscription ended.
+    callbacks are called nor the task of each subscription ended. By itself it encrypts only when the server wants to.
     """
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        server = self._current_server
+        wanted = initial_connection and server is not None and server.uri.scheme == "tls"
+        if wanted and not info.get("tls_required"):
+            raise NatsError("nats: 'the server does not ask for TLS'")
+        await super()._process_info(info, initial_connection)
 
     async def _process_op_err(self, e: Exception) -> None:
         self._forget()
@@ -95,6 +107,7 @@ class NatsBus:
         self._news = asyncio.Event()
         self._complained_at = -COMPLAIN_S
         self._warned: set[str] = set()
+        self._failure = ""
 
     @property
     def up(self) -> bool:
@@ -168,12 +181,21 @@ class NatsBus:
             self._warned.add(word)
             log.warning("bus_forged_hint", hint="every node needs the same SNACKBASE_SECRET_KEY")
 
+    def _forbidden(self, text: str) -> None:
+        """The broker lets this user in, but not to the subjects: the connection is up, and of no use."""
+        add(self._tally, "forbidden")
+        word = f"{FORBIDDEN} for {text.partition(' for ')[2].partition(' ')[0]}"
+        if word not in self._warned:
+            self._warned.add(word)
+            log.warning("bus_forbidden", reason=word, hint=f"the user needs the subjects {self._prefix}.>")
+
     # The connection --------------------------------------------------------------------------------------------------
 
     async def run(self, listener: Listener) -> None:
         failures = 0
         while not self._closing:
             began = time.monotonic()
+            self._failure = ""
             client = _Client()
             lost = asyncio.Event()
             try:
@@ -181,8 +203,8 @@ class NatsBus:
                 await self._carry(client, lost, listener)
                 reason = "connection lost"
             except Exception as error:
-                # Whatever it is, the next try may go well. Its text may hold parts of the URL.
-                reason = type(error).__name__
+                # Whatever it is, the next try may go well. What the library ends with says less than what it met.
+                reason = self._failure or _reason(error)
             finally:
                 self._up = False
                 self._client = None
@@ -211,6 +233,10 @@ class NatsBus:
         async def failed(error: Exception) -> None:
             if isinstance(error, SlowConsumerError):
                 add(self._tally, "overrun")
+            elif FORBIDDEN in str(error):
+                self._forbidden(str(error))
+            else:
+                self._failure = _reason(error)
 
         async with asyncio.timeout(CONNECT_S):
             await client.connect(
@@ -339,6 +365,33 @@ def _host(url: str) -> str:
     """What of a URL may be shown."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+
+
+def _reason(error: BaseException) -> str:
+    """Why a connection failed. Texts of the library may hold parts of the URL; those of the system hold an address."""
+    said = re.search(r"'([\w .-]+)'", str(error)) if isinstance(error, NatsError) else None
+    text = said[1] if said else error.strerror if isinstance(error, OSError) else None
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+async def refusal(url: str) -> str | None:
+    """Why no server of a URL can be used, after one try; None = one can."""
+    met: list[str] = []
+    client = _Client()
+
+    async def failed(error: Exception) -> None:
+        met.append(_reason(error))
+
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            servers = [one.strip() for one in url.split(",")]
+            await client.connect(servers, error_cb=failed, allow_reconnect=False, max_reconnect_attempts=1)
+            await client.flush(timeout=int(CONNECT_S))
+    except Exception as error:
+        return met[-1] if met else _reason(error)
+    finally:
+        await _close(client.give_up)
+    return None
 
 
 async def _settled(client: Client) -> None:
