@@ -36,6 +36,13 @@ def test_the_service_allows_for_the_longest_stop_and_start() -> None:
     assert unit("snackbase.socket")["Socket"]["ListenStream"] == f"{defaults.host}:{defaults.port}"
 
 
+def test_the_service_is_started_again_for_as_long_as_the_database_is_away() -> None:
+    """Five starts that fail within ten seconds are the end of a unit by default, and of its socket."""
+    service = unit("snackbase.service")
+    assert service["Unit"]["StartLimitIntervalSec"] == "0"
+    assert (service["Service"]["Restart"], service["Service"]["RestartPreventExitStatus"]) == ("on-failure", "2")
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here")
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     program = tmp_path / "snackbase"

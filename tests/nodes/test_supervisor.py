@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import tempfile
 from collections.abc import AsyncIterator
@@ -142,3 +143,68 @@ async def test_a_supervisor_that_is_killed_takes_its_workers_along_and_leaves_no
             while any(os.path.exists(f"/proc/{pid}") for pid in pids):  # noqa: ASYNC110, ASYNC240, PTH110 - as above
                 await asyncio.sleep(0.05)
         assert os.listdir(temporary) == []  # noqa: PTH208 - never blocks
+
+
+WAITING = """
+import os, sys, time
+while "--worker" in sys.argv and not os.path.exists("go"):
+    time.sleep(0.02)
+"""
+"""In front of an application: a worker that takes its time to start, until a file `go` is there."""
+
+
+@pytest.fixture
+async def starting(tmp_path: Path, postgres_url: str) -> AsyncIterator[ServerProcess]:
+    """A supervisor whose workers have been started and do not serve yet."""
+    made = ServerProcess(
+        tmp_path / "workers",
+        settings={"DATABASE_URL": postgres_url, "SECRET_KEY": SECRET, "SHUTDOWN_SECONDS": 30},
+        arguments=("serve", "main:app", "--workers", "2"),
+    )
+    made.folder.mkdir()
+    (made.folder / "main.py").write_text(WAITING + GOOD)
+    begun = asyncio.create_task(made.start())
+    async with asyncio.timeout(60):
+        while not made.running or not workers_of(made):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+    yield made
+    (made.folder / "go").touch()
+    await asyncio.wait([begun])
+    if made.running:
+        await made.stop()
+    if not begun.cancelled():
+        begun.exception()
+
+
+async def test_a_supervisor_that_is_told_to_renew_while_it_starts_goes_on_starting(starting: ServerProcess) -> None:
+    os.kill(starting.pid, signal.SIGHUP)
+    (starting.folder / "go").touch()
+    async with asyncio.timeout(90):
+        while "workers_started" not in starting.output:
+            assert starting.running
+            await asyncio.sleep(0.05)
+
+
+async def test_a_supervisor_that_is_told_to_stop_while_it_starts_waits_for_no_worker(starting: ServerProcess) -> None:
+    workers = workers_of(starting)
+    os.kill(starting.pid, signal.SIGTERM)
+    assert await until_over(starting) == 0
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)  # noqa: ASYNC240, PTH110 - never blocks
+
+
+async def test_a_supervisor_that_has_no_room_for_a_worker_tries_again_and_the_other_serves(
+    server: ServerProcess,
+) -> None:
+    first, second = workers_of(server)
+    files = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (3, files[1]))
+    os.kill(first, signal.SIGKILL)
+    async with asyncio.timeout(60):
+        while server.output.count("worker_not_started") < 2:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.05)
+    assert workers_of(server) == [second]
+
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, files)
+    await until_renewed(server, [first])
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"{server.base_url}/ready")).status_code == 200

@@ -60,17 +60,24 @@ class Worker:
 
     Args:
         command: what it runs. place: its number in the folder where workers meet. first: it announces the server.
+
+    Raises:
+        OSError: the system has no room for another process.
     """
 
     def __init__(self, command: Sequence[str], place: Path, *, first: bool) -> None:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.line = Line(mine)
         self.number = int(place.name)
         own = ["--worker", str(theirs.fileno()), "--place", str(place)]
         words = [*command, *own, *(["--announcing"] if first else [])]
-        # In a group of its own: Ctrl+C is the supervisor's business.
-        self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], process_group=0)  # noqa: S603 - ourselves
-        theirs.close()
+        with theirs:
+            try:
+                # In a group of its own: Ctrl+C is the supervisor's business.
+                self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], process_group=0)  # noqa: S603 - ourselves
+            except OSError:
+                mine.close()
+                raise
+        self.line = Line(mine)
         self.began = monotonic()
         self.leaving = False
         self.line.listen()
@@ -95,10 +102,12 @@ class Worker:
             self.process.kill()
             self.process.wait()
 
-    async def ready(self) -> bool:
-        """Whether it serves; False = it ended instead."""
+    async def ready(self, stopping: asyncio.Event) -> bool:
+        """Whether it serves; False = it ended instead, or nobody wants it any more."""
         ends = monotonic() + START_S
-        while not self.line.ready.is_set() and not self.over and monotonic() < ends:  # noqa: ASYNC110 - another process
+        while monotonic() < ends:
+            if self.line.ready.is_set() or self.over or stopping.is_set():
+                break
             await asyncio.sleep(LOOK_S)
         return self.line.ready.is_set() and not self.over
 
@@ -145,11 +154,16 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in STOPS:
             loop.add_signal_handler(number, self._stop)
+        # Until all of them serve there is nothing to replace; left alone, the signal would end this process.
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
         first = self._start(first=True)
-        if not await first.ready():
-            return first.process.poll() or 1
+        if not await first.ready(self._stopping):
+            if not self._stopping.is_set():
+                return first.process.poll() or 1
+            await self._end()
+            return 0
         others = [self._start() for _ in range(self._count - 1)]
-        await asyncio.gather(*(worker.ready() for worker in others))
+        await asyncio.gather(*(worker.ready(self._stopping) for worker in others))
         loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._renew()))
         for listener in self._sockets:
             loop.add_reader(listener, self._accept, listener)
@@ -227,6 +241,10 @@ class Supervisor:
     async def _watch(self) -> None:
         """Start workers anew that ended, until that is of no use."""
         failures, due = 0, 0.0
+
+        def pause(failures: int) -> float:
+            return min(LONGEST_PAUSE_S, 0.1 * 2.0 ** min(failures, 10))
+
         while True:
             await asyncio.sleep(LOOK_S)
             for worker in [worker for worker in self._workers if worker.over]:
@@ -234,7 +252,7 @@ class Supervisor:
                 worker.line.close()
                 if not worker.leaving:
                     failures = 0 if monotonic() - worker.began > STEADY_S else failures + 1
-                    due = monotonic() + min(LONGEST_PAUSE_S, 0.1 * 2.0 ** min(failures, 10))
+                    due = monotonic() + pause(failures)
                     code = worker.process.returncode
                     log.error("worker_ended", code=code, again_in_s=round(due - monotonic(), 1), in_a_row=failures)
                     if failures >= MOST_FAILURES and not any(one.steady for one in self._workers):
@@ -242,7 +260,16 @@ class Supervisor:
                         return
             serving = sum(not worker.leaving for worker in self._workers)
             if serving < self._count and monotonic() >= due and not self._renewing:
-                self._start()
+                try:
+                    self._start()
+                except OSError as error:
+                    # No memory or no file descriptors: the others serve on, and there may be room again.
+                    failures += 1
+                    due = monotonic() + pause(failures)
+                    log.error("worker_not_started", reason=error.strerror, again_in_s=round(pause(failures), 1))
+                    if failures >= MOST_FAILURES and not self._workers:
+                        self._give_up(1)
+                        return
 
     def _give_up(self, code: int) -> None:
         """No worker stays: say so and end, instead of trying for ever while nobody looks."""
@@ -257,8 +284,12 @@ class Supervisor:
         self._renewing = True
         try:
             for old in [worker for worker in self._workers if not worker.leaving]:
-                fresh = self._start()
-                if not await fresh.ready():
+                try:
+                    fresh = self._start()
+                except OSError as error:
+                    log.error("renewal_failed", reason=error.strerror)
+                    return
+                if not await fresh.ready(self._stopping):
                     log.error("renewal_failed", code=fresh.process.poll())
                     fresh.leave()
                     return
@@ -304,6 +335,9 @@ class Supervisor:
             listener.close()
         for worker in self._workers:
             worker.leave()
+            if not worker.line.ready.is_set() and not worker.over:
+                # It does not serve yet, so it has nothing to finish.
+                worker.process.terminate()
         await self._gone(self._workers)
 
     async def _gone(self, leaving: Sequence[Worker]) -> None:
