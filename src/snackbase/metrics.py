@@ -67,6 +67,7 @@ class Counters:
         requests: (method, route, status) -> answered requests.
         hints: what became of the bus's hints (bus/nats_.py) -> how many. log_rows_read: rows of the change log read
             because no announcement had brought them.
+        event_lag: seconds from a change's own time, which its writer's clock gave it, to its being handed on here.
         hook_calls, hook_failures, hook_timeouts: event -> calls. hooks_dropped: after-hooks that were not run at all.
     """
 
@@ -78,6 +79,7 @@ class Counters:
         "deliveries",
         "encodings",
         "errors",
+        "event_lag",
         "events",
         "hints",
         "hook_calls",
@@ -118,6 +120,7 @@ class Counters:
         self.hook_timeouts: dict[str, int] = {}
         self.hooks_dropped = 0
         self.loop_lag = Histogram(LAG_BUCKETS_S)
+        self.event_lag = Histogram(REQUEST_BUCKETS_S)
 
 
 class Family(msgspec.Struct, frozen=True, array_like=True):
@@ -191,6 +194,7 @@ class Metrics:
         yield _counter("hooks_dropped", "Runs of after-hooks left out, too many waiting.", {(): c.hooks_dropped}, ())
         yield _histogram("http_request_duration_seconds", "Time to answer a request.", c.request_seconds)
         yield _histogram("event_loop_lag_seconds", "How late the event loop is.", c.loop_lag)
+        yield _histogram("realtime_event_lag_seconds", "From the time of a change to its delivery here.", c.event_lag)
         for name, (text, label, read) in self._gauges.items():
             yield _gauge(name, text, label, read())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from datetime import datetime
 from itertools import pairwise
@@ -376,6 +377,14 @@ async def test_a_client_that_does_not_read_ends_with_4003_and_its_neighbour_feel
         assert written < 5_000, "the unsent bytes have no bound"
     await me.create(posts, title="last")
     assert (await reading.next())["data"]["title"] == "last"
+
+    numbers = (await house.client.get("/metrics")).text
+    assert "snackbase_realtime_unsent_bytes" in numbers
+    assert re.search(r"^snackbase_realtime_event_lag_seconds_count [1-9]", numbers, re.MULTILINE)
+    (line,) = (line for line in house.server.output.splitlines() if "connection_ended" in line)
+    ended = json.loads(line)
+    assert (ended["reason"], ended["transport"], ended["user_id"]) == ("slow_consumer", transport, me.id)
+    assert ended["unsent_bytes"] > 1 << 20
 
     if isinstance(stuck, Socket):
         stuck.connection.transport.resume_reading()

@@ -303,6 +303,11 @@ def _realtime(
 def _publish(metrics: Metrics, hub: Hub, store: Store, bus: Bus) -> None:
     """The gauges: numbers that somebody else keeps."""
     metrics.gauge("realtime_connections", hub.counts, help="Live connections.", label="transport")
+    metrics.gauge(
+        "realtime_unsent_bytes",
+        lambda: hub.delivery.buffered,
+        help="Bytes that wait for connections which read too slowly, at the last look.",
+    )
     metrics.gauge("realtime_subscriptions", hub.subscriptions, help="Live subscriptions.")
     metrics.gauge(
         "realtime_groups", hub.feeds.groups, help="Different views among them; each event is judged once for each."

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import structlog
 
 from snackbase.catalog import Catalog, Definition, auth_of
-from snackbase.errors import BadRequest, NotFound
+from snackbase.errors import GOING_AWAY, RESTARTING, BadRequest, NotFound
 from snackbase.hub.connection import Connection
 from snackbase.model import Change, Op, Principal, rfc3339
 from snackbase.realtime.fanout import OPERATION_NAMES, Judged, Verdict
@@ -24,9 +25,13 @@ from snackbase.realtime.session import Subscription
 from snackbase.rules import RuleError, predicate
 from snackbase.storage.base import Store
 
+log = structlog.get_logger("snackbase.hub")
+
 MOST_REMEMBERED = 1000
 SEARCHED = 2000
 """Newest changes of an account among which a record's last change is looked for."""
+UNTOLD = frozenset({RESTARTING.code, GOING_AWAY.code, "client"})
+"""Ends that come to everybody at once, or that the client wished: no lines of the log."""
 
 WORDS = {
     "delivered": "It was delivered as {operation}.",
@@ -86,8 +91,19 @@ class Explainer:
         self._ended: deque[Ended] = deque(maxlen=MOST_REMEMBERED)
 
     def note_end(self, connection: Connection, word: str) -> None:
-        """Remember a connection that ended."""
+        """Remember a connection that ended, and write it down."""
         if connection.live is not None and connection.claims is not None:
+            if word not in UNTOLD:
+                log.info(
+                    "connection_ended",
+                    reason=word,
+                    connection_id=connection.id,
+                    transport=connection.wire.name,
+                    client=connection.address,
+                    user_id=connection.claims.user_id,
+                    account_id=connection.live.account_id,
+                    unsent_bytes=connection.link.buffered() if connection.link is not None else 0,
+                )
             self._ended.append(
                 Ended(
                     account_id=connection.live.account_id,

@@ -356,19 +356,22 @@ class Feeds:
 
     async def look_at_all(self) -> None:
         """One poll of every live feed."""
-        accounts = list(self._live)
-        for start in range(0, len(accounts), POLL_CHUNK):
-            await self.look(accounts[start : start + POLL_CHUNK])
+        await self.look(list(self._live))
 
     async def look(self, accounts: Sequence[str], *, grace_s: float = GRACE_S) -> None:
         """One poll: compare feeds with the log's heads, and repair those that are behind and stay so.
 
-        Under load the log is always a moment ahead of the announcements; reading it then would do everything twice.
+        Under load the log is always a moment ahead of the announcements; reading it then would do everything twice. One
+        moment for all: else a node with many accounts would take seconds for a poll.
         """
-        behind = await self._behind(accounts)
+        behind: dict[LiveFeed, int] = {}
+        for start in range(0, len(accounts), POLL_CHUNK):
+            behind |= await self._behind(accounts[start : start + POLL_CHUNK])
         if behind:
             await asyncio.sleep(grace_s)
-            await self.check([live.account_id for live, seq in behind.items() if live.next_seq <= seq])
+            left = [live.account_id for live, seq in behind.items() if live.next_seq <= seq]
+            for start in range(0, len(left), POLL_CHUNK):
+                await self.check(left[start : start + POLL_CHUNK])
 
     async def check(self, accounts: Sequence[str]) -> None:
         """Read the heads of some accounts and repair the feeds that are behind."""

@@ -398,6 +398,7 @@ class Hub:
 
     def _route(self, live: LiveFeed, changes: Sequence[Change]) -> None:
         """One whole transaction, in the order of the log."""
+        self.counters.event_lag.observe(max(0, now_us() - changes[-1].ts_us) / 1_000_000)
         try:
             live.route(changes, self.position(live), self.delivery.dirty)
             self._passages.extend(live.account_id, changes, time.monotonic())

@@ -5,10 +5,12 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snackbase.bus.base import Bus, NoBus
+from snackbase.hub import feeds as feeds_module
 from snackbase.hub.feeds import Feeds, LiveFeed
 from snackbase.metrics import Counters
 from snackbase.model import Change, Head, Op
@@ -217,6 +219,26 @@ async def test_a_poll_finds_a_missing_tail_after_a_moment_of_grace() -> None:
     await made.feeds.look(["a"], grace_s=0)
     await asyncio.wait(made.tasks)
     assert made.routed == [[1], [2]]
+
+
+async def test_a_poll_of_many_accounts_gives_one_moment_of_grace_to_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One for each piece of the accounts would add up to seconds, in which a lost change of rights is not found."""
+    monkeypatch.setattr(feeds_module, "POLL_CHUNK", 1)
+    made = Scene([1])
+    asked: list[str] = []
+
+    async def heads(accounts: Sequence[str]) -> dict[str, Head]:
+        asked.extend(accounts)
+        return await LogStore.heads(made.store, accounts)
+
+    monkeypatch.setattr(made.store, "heads", heads)
+    for account_id in ("a", "b", "c"):
+        await made.feeds.acquire(account_id)
+    made.store.committed = 1
+    await made.feeds.look_at_all()
+    assert asked == ["a", "b", "c", "a", "b", "c"]
 
 
 async def test_what_is_still_being_announced_is_not_read_from_the_log() -> None:
