@@ -39,7 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     database_pool_size: Annotated[
-        int, _s("Connections of this process to PostgreSQL for reads; writes take one to five more.", ge=2, le=1000)
+        int,
+        _s("Connections of this process to PostgreSQL for reads; everything else takes up to 8 more.", ge=2, le=1000),
     ] = 10
     bus_url: Annotated[
         str,

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.nodes import SECRET
 from tests.support.server import ROOT, ServerFailed, ServerProcess, free_port
 
 MakeServer = Callable[..., Awaitable[ServerProcess]]
@@ -271,6 +272,28 @@ def test_doctor_names_what_has_to_be_repaired(prepared: Command) -> None:
 
     bad = [line.split()[1] for line in result.stdout.splitlines() if line.startswith("BAD")]
     assert (result.returncode, bad) == (1, ["settings", "data", "secret", "database"])
+
+
+def test_doctor_looks_at_the_database_and_the_broker_that_nodes_share(command: Command, postgres_url: str) -> None:
+    shared = {"DATABASE_URL": postgres_url, "PORT": str(free_port())}
+    result = command("doctor", **shared, BUS_URL=f"nats://me:topsecret@127.0.0.1:{free_port()}")
+
+    found = {line[6:].split("  ")[0].strip(): (line[:4].strip(), line) for line in result.stdout.splitlines()}
+    assert (found["database"][0], found["connections"][0], found["bus"][0]) == ("note", "ok", "BAD")
+    assert "SNACKBASE_SECRET_KEY" in found["secret"][1]
+    assert "ConnectionRefusedError" in found["bus"][1]
+    assert "topsecret" not in result.stdout + result.stderr
+    assert result.returncode == 1
+
+
+def test_doctor_and_a_start_say_why_the_database_cannot_be_reached(command: Command) -> None:
+    away = f"postgresql://me:topsecret@127.0.0.1:{free_port()}/name"
+    for arguments in (("doctor",), ("serve", "--port", "0"), ("create-account", "Acme")):
+        result = command(*arguments, DATABASE_URL=away, SECRET_KEY=SECRET)
+
+        assert result.returncode == 1
+        assert "ConnectionRefusedError" in result.stdout + result.stderr
+        assert "topsecret" not in result.stdout + result.stderr
 
 
 def test_doctor_changes_nothing(command: Command) -> None:

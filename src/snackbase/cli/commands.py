@@ -22,9 +22,10 @@ from snackbase.cli.moving import migrate_data
 from snackbase.cli.offline import OPERATOR, with_core
 from snackbase.cli.porting import collections, records
 from snackbase.config import ConfigError, load
-from snackbase.errors import SnackBaseError
+from snackbase.errors import SnackBaseError, Unavailable
 from snackbase.model import SYSTEM_ACCOUNT_SLUG
 from snackbase.storage.backup import back_up
+from snackbase.storage.postgres.link import reason_of
 from snackbase.web.ops import VERSION
 
 
@@ -38,7 +39,9 @@ class Commands(click.Group):
             click.echo(f"snackbase: {error}", err=True)
             ctx.exit(server.MISUSED)
         except (SnackBaseError, stream.Refused) as error:
-            click.echo(f"snackbase: {error}", err=True)
+            # What a client must not know, whoever runs the server has to: an address, a certificate, a wrong password.
+            why = f" ({reason_of(error)})" if isinstance(error, Unavailable) and error.__cause__ is not None else ""
+            click.echo(f"snackbase: {error}{why}", err=True)
             ctx.exit(server.FAILED)
 
 

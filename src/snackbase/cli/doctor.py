@@ -7,20 +7,23 @@ import asyncio
 import os
 import resource
 import socket
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import apsw
+import asyncpg
 import msgspec
 
 from snackbase.app.database import database_file, on_postgres
+from snackbase.bus.nats_ import check_url, refusal
 from snackbase.config import ConfigError, Settings
 from snackbase.errors import SnackBaseError
 from snackbase.origins import Origins
 from snackbase.storage.asking import answered
 from snackbase.storage.connection import BUSY_WRITER_MS
-from snackbase.storage.postgres.link import Server, drive
+from snackbase.storage.postgres.link import LOST, Connection, Server, closed, drive, reason_of
 from snackbase.storage.postgres.schema import POSTGRES
 from snackbase.storage.schema import MIGRATIONS, SQLITE, stored_version
 from snackbase.storage.upgrade import FOLDER
@@ -28,6 +31,13 @@ from snackbase.storage.upgrade import FOLDER
 FIXED_IN = (3, 51, 3)
 """The first SQLite release without the WAL-reset bug (3.7.0 to 3.51.2), which can corrupt a database."""
 ENOUGH_FILES = 4096
+BESIDE_THE_POOL = 8
+"""Connections that a node may take beside its pool (docs/howto/postgresql.md)."""
+CLOCKS_S = 2.0
+ROOM = """SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+    (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
+    (SELECT count(*) FROM pg_stat_activity WHERE usename = current_user)"""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -45,6 +55,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _secret(settings)
     yield _sqlite()
     yield from _database(settings)
+    if settings.bus_url:
+        yield _bus(settings.bus_url)
     yield _port(settings)
     yield _files()
 
@@ -72,6 +84,9 @@ def _secret(settings: Settings) -> Finding:
         long_enough = len(settings.secret_key.encode()) >= 32
         return Finding("secret", long_enough, "set" if long_enough else "SNACKBASE_SECRET_KEY is under 32 bytes")
     path = settings.data_dir / "secret"
+    if on_postgres(settings):
+        text = f"from the file {path}: another node would make its own; set SNACKBASE_SECRET_KEY for all of them"
+        return Finding("secret", None, text)
     if not path.exists():
         return Finding("secret", None, f"{path} is not there yet; the first start makes it")
     if path.stat().st_mode & 0o077:
@@ -88,7 +103,7 @@ def _sqlite() -> Finding:
 
 def _database(settings: Settings) -> Iterator[Finding]:
     if on_postgres(settings):
-        yield asyncio.run(_server(settings))
+        yield from asyncio.run(_server(settings))
         return
     try:
         path = database_file(settings)
@@ -112,25 +127,62 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", False, f"{path}: {error}")
 
 
-async def _server(settings: Settings) -> Finding:
+async def _server(settings: Settings) -> list[Finding]:
     server = Server(url=settings.database_url, direct_url=settings.database_direct_url)
+    connection: Connection | None = None
     try:
         await server.check_sessions()
-        connection = await server.connect()
-        try:
-            at = await drive(connection, stored_version(POSTGRES))
-        finally:
-            await connection.close()
-    except (ConfigError, SnackBaseError) as error:
-        return Finding("database", False, str(error))
+        if server.pooled:
+            await closed(await server.connect())
+        connection = await server.connect(direct=True)
+        return [one async for one in _findings(connection, settings)]
+    except ConfigError as error:
+        return [Finding("database", False, str(error))]
+    except SnackBaseError as error:
+        return [Finding("database", False, f"{error} ({reason_of(error)})")]
+    except (asyncpg.PostgresError, *LOST) as error:
+        return [Finding("database", False, reason_of(error))]
+    finally:
+        await closed(connection)
+
+
+async def _findings(connection: Connection, settings: Settings) -> AsyncIterator[Finding]:
+    at, newest = await drive(connection, stored_version(POSTGRES)), len(MIGRATIONS)
     version = ".".join(map(str, connection.get_server_version()[:2]))
     if not at:
-        return Finding("database", None, f"PostgreSQL {version}; the first start makes the tables")
-    newest = len(MIGRATIONS)
-    if at < newest:
+        yield Finding("database", None, f"PostgreSQL {version}; the first start makes the tables")
+    elif at < newest:
         text = f"schema version {at}; the next start brings it to {newest}: make a backup before"
-        return Finding("database", None, text)
-    return Finding("database", True, f"PostgreSQL {version}, schema version {newest}")
+        yield Finding("database", None, text)
+    else:
+        yield Finding("database", True, f"PostgreSQL {version}, schema version {newest}")
+    if await connection.fetchval("SELECT pg_is_in_recovery()"):
+        yield Finding("primary", False, "it is a standby, which takes no writes")
+    most, taken, allowed, own = await connection.fetchrow(ROOM)
+    room = most - taken if allowed < 0 else min(most - taken, allowed - own)
+    wanted = settings.database_pool_size + BESIDE_THE_POOL
+    text = f"room for {room} more; a node takes up to {wanted} (SNACKBASE_DATABASE_POOL_SIZE and {BESIDE_THE_POOL})"
+    yield Finding("connections", room >= wanted or None, text)
+    if await connection.fetchval("SHOW synchronous_commit") == "off":
+        yield Finding("durability", None, "synchronous_commit is off: a crash of the server loses acknowledged writes")
+    began, there = time.time(), await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+    if abs(there - (began + time.time()) / 2) > CLOCKS_S:
+        yield Finding(
+            "clock", None, f"{there - time.time():+.1f} s there, compared with this machine: keep both by NTP"
+        )
+
+
+def _bus(url: str) -> Finding:
+    try:
+        check_url(url)
+    except ConfigError as error:
+        return Finding("bus", False, str(error))
+    reason = asyncio.run(refusal(url))
+    if reason is not None:
+        return Finding(
+            "bus", False, f"it cannot be used: {reason}; until then nodes hear of each other by the database"
+        )
+    return Finding("bus", True, "the broker answers")
 
 
 def _schema(connection: apsw.Connection) -> Finding:
