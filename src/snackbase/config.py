@@ -136,7 +136,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 20
     realtime_message_burst: Annotated[int, _s("Messages a client may send at once.", ge=1)] = 200
     realtime_outbox_bytes: Annotated[
-        int, _s("Unsent bytes of one connection; above: closed 4003.", ge=16384, unit="bytes")
+        int,
+        _s(
+            "Unsent bytes of one connection, its largest single write not counted; above: closed 4003.",
+            ge=16384,
+            unit="bytes",
+        ),
     ] = 1 << 20
     realtime_outbox_total_bytes: Annotated[
         int, _s("Unsent bytes of all connections; above: the worst are closed 4003.", ge=1 << 20, unit="bytes")

@@ -308,6 +308,32 @@ async def test_what_a_deletion_takes_with_it_is_announced_in_the_same_transactio
 
 
 @both
+async def test_a_transaction_larger_than_what_may_wait_unsent_arrives_live_and_on_return(
+    house: House, transport: str
+) -> None:
+    """Eight times the limit of a connection: who reads gets it whole, and nobody is ended for it again and again."""
+    rooms = await house.collection("title")
+    room = {"name": "room", "type": "reference", "collection": rooms, "on_delete": "cascade"}
+    notes = await house.collection("text", room)
+    me = await house.founder()
+    full = await me.create(rooms, title="full")
+    ids = {(await me.create(notes, room=full["id"], text="x" * 200_000))["id"] for _ in range(40)}
+    listener = await house.follow(transport, me, notes)
+    before = listener.all[-1]["position"]
+    await me.delete(rooms, full["id"])
+    await me.create(notes, text="small")
+
+    back = await house.follow(transport, me, {"collection": notes, "since": before})
+    for one in (listener, back):
+        told = await one.take(40)
+        assert {event["data"]["id"] for event in told} == ids
+        assert {(event["type"], event["tx_size"]) for event in told} == {(f"{notes}.delete", 40)}
+        assert ["position" in event for event in told] == [False] * 39 + [True]
+        assert (await one.next())["data"]["text"] == "small"
+    assert (await back.next())["type"] == "caught_up"
+
+
+@both
 async def test_a_restricted_deletion_announces_nothing(house: House, transport: str) -> None:
     authors = await house.collection("title")
     posts = await house.collection(

@@ -174,6 +174,21 @@ async def test_a_snapshot_over_a_socket_and_a_stream_is_the_list_and_then_its_st
         await member.delete(collection, record["id"])
 
 
+async def test_a_page_of_a_snapshot_may_be_larger_than_what_may_wait_unsent(house: House) -> None:
+    member, collection = await house.founder(), await house.collection("title")
+    made = [(await member.create(collection, title=f"{number:02}" + "x" * 190_000))["id"] for number in range(30)]
+    wanted = {"collection": collection, "snapshot": {"sort": "title"}}
+    socket = await house.socket(member, max_size=None)
+    await socket.send({"action": "subscribe", **wanted})
+    for client in (socket, await house.stream(member, ("subscription", json.dumps(wanted)))):
+        told = await client.until(lambda message: message["type"] == "caught_up")
+        [page] = [message for message in told if message["type"] == "snapshot"]
+        assert ([record["id"] for record in page["data"]], page["complete"]) == (made, True)
+        record = await member.create(collection, title="zz")
+        assert (await client.next())["data"] == record
+        await member.delete(collection, record["id"])
+
+
 @pytest.mark.parametrize("reason", ["unknown", "epoch", "ahead"])
 async def test_polling_from_a_place_that_is_gone_is_410_with_the_reason(house: House, reason: str) -> None:
     member, collection = await house.founder(), await house.collection("title")

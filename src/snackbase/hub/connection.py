@@ -26,7 +26,7 @@ class Desk(Protocol):
 
     def receive(self, connection: "Connection", payload: bytes) -> None: ...
 
-    def lagging(self, connection: "Connection", buffered: int) -> None: ...
+    def lagging(self, connection: "Connection", buffered: int, newest: int) -> None: ...
 
     def gone(self, connection: "Connection", code: int | None, reason: str) -> None: ...
 
@@ -128,7 +128,7 @@ class Connection(Session):
         self.desk.counters.bytes_sent += size
         buffered = link.write(frames)
         if buffered:
-            self.desk.lagging(self, buffered)
+            self.desk.lagging(self, buffered, size)
 
     def cut(self) -> None:
         """Break off after a defect of ours: the client comes back and resumes, everybody else goes on."""

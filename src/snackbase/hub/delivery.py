@@ -36,20 +36,37 @@ WATCH_S = 0.25
 
 
 class Lag:
-    """How a connection with unsent bytes gets on: what the kernel had taken when it last moved, and when."""
+    """How a connection with unsent bytes gets on: what the kernel had taken when it last moved, and when.
 
-    __slots__ = ("since", "taken")
+    Its largest write is not counted against the limit: a transaction or a page of a snapshot leaves in one write,
+    however large it is, and who was ended for it would meet it again each time they come back.
+    """
+
+    __slots__ = ("_end", "_start", "since", "taken")
 
     def __init__(self, taken: int, since: float) -> None:
         self.taken = taken
         self.since = since
+        self._start = self._end = 0
+
+    def note(self, start: int, end: int, taken: int) -> None:
+        """A write that stands between these two of all the bytes handed over."""
+        if end - start >= self._unsent_of_largest(taken):
+            self._start, self._end = start, end
+
+    def counted(self, buffered: int, taken: int) -> int:
+        """Unsent bytes besides the largest write."""
+        return buffered - self._unsent_of_largest(taken)
+
+    def _unsent_of_largest(self, taken: int) -> int:
+        return max(0, self._end - max(taken, self._start))
 
 
 class Delivery:
     """Writes to dirty connections and watches those that lag.
 
     Args:
-        most, most_in_all: bytes that may wait unsent, for one connection and for the process.
+        most, most_in_all: bytes that may wait unsent: for one connection, besides its largest write; for the process.
         stall_s: how long unsent bytes may make no progress.
         slow: called with a connection that must end as a slow consumer; and whether nothing more may be kept for it.
         clock: monotonic seconds.
@@ -122,11 +139,14 @@ class Delivery:
             self._flushing = False
             self._flushed_at = self._clock()
 
-    def lagging(self, connection: Connection, buffered: int) -> None:
-        """A write left bytes unsent."""
-        if connection not in self._lagging:
-            self._lagging[connection] = Lag(connection.sent - buffered, self._clock())
-        if buffered > self._most and connection.state is not State.ENDED:
+    def lagging(self, connection: Connection, buffered: int, newest: int) -> None:
+        """A write of `newest` bytes left some unsent."""
+        taken = connection.sent - buffered
+        lag = self._lagging.get(connection)
+        if lag is None:
+            lag = self._lagging[connection] = Lag(taken, self._clock())
+        lag.note(connection.sent - newest, connection.sent, taken)
+        if lag.counted(buffered, taken) > self._most and connection.state is not State.ENDED:
             self._slow(connection, False)
 
     def forget(self, connection: Connection) -> None:
@@ -150,7 +170,8 @@ class Delivery:
             if taken > lag.taken:
                 lag.taken, lag.since = taken, now
             waiting.append((buffered, connection))
-            if connection.state is not State.ENDED and (buffered > self._most or now - lag.since >= self._stall_s):
+            too_much = lag.counted(buffered, taken) > self._most
+            if connection.state is not State.ENDED and (too_much or now - lag.since >= self._stall_s):
                 self._slow(connection, False)
         self.buffered = sum(buffered for buffered, _ in waiting)
         excess = self.buffered - self._most_in_all

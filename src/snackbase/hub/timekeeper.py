@@ -88,7 +88,8 @@ class Timekeeper:
         if connection.heartbeat_due(now) and self.beat(connection):
             connection.beaten(now, self._timing, random.random())  # noqa: S311 - jitter, not a secret
         pings = link is not None and link.pings
-        if link is not None and pings and connection.ping_due(now, self._timing):
+        # Behind unsent bytes a ping might not be answered in time. That they move shows life; delivery looks at that.
+        if link is not None and pings and not link.buffered() and connection.ping_due(now, self._timing):
             link.ping()
         connection.flush()
         self._wake(connection, connection.next_look(now, wall, pings=pings))

@@ -1,4 +1,4 @@
-"""When rounds are written: at once, or together when they come fast."""
+"""When rounds are written: at once, or together when they come fast; and who reads too slowly."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ class Desk:
 
     def receive(self, connection: Connection, payload: bytes) -> None: ...
 
-    def lagging(self, connection: Connection, buffered: int) -> None: ...
+    def lagging(self, connection: Connection, buffered: int, newest: int) -> None: ...
 
     def gone(self, connection: Connection, code: int | None, reason: str) -> None: ...
 
@@ -101,3 +101,73 @@ async def test_after_a_quiet_time_nothing_waits(gap_s: float) -> None:
     rounds = Rounds(200)
 
     assert all([rounds.come(gap_s) for _ in range(5)])
+
+
+MOST = 1 << 20
+
+
+class Reader(Desk):
+    """A client that takes what was sent when it is told to; `ended` once it was too slow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = False
+        self.delivery = Delivery(most=MOST, most_in_all=1 << 40, stall_s=10.0, slow=self._slow, clock=lambda: 1000.0)
+        self.connection = Connection(
+            "c1", WEBSOCKET, desk=self, address="x", account=None, stages=False, now=1000.0, timing=TIMING
+        )
+        self.link = RecordingLink(WEBSOCKET)
+        self.connection.attach(self.link)
+
+    def _slow(self, connection: Connection, nothing_kept: bool) -> None:
+        self.ended = True
+
+    def lagging(self, connection: Connection, buffered: int, newest: int) -> None:
+        self.delivery.lagging(connection, buffered, newest)
+
+    def send(self, size: int) -> bool:
+        """One write of so many bytes, of which the kernel takes none; whether the client is still there."""
+        self.link.stuck += size
+        self.connection.send(b"x" * (size - 1))
+        self.connection.flush()
+        return self.look()
+
+    def take(self, size: int) -> bool:
+        self.link.stuck -= size
+        return self.look()
+
+    def look(self) -> bool:
+        self.delivery.look(1000.0)
+        return not self.ended
+
+
+def test_who_leaves_more_than_the_limit_unread_is_too_slow() -> None:
+    reader = Reader()
+    sizes = [1000] * (MOST // 1000 + 1)
+
+    assert all(reader.send(size) for size in sizes)
+    assert not reader.send(1000)
+
+
+def test_one_write_may_be_of_any_size_and_what_comes_behind_it_counts_as_ever() -> None:
+    reader = Reader()
+
+    assert reader.send(20 * MOST)
+    assert all(reader.send(MOST // 4) for _ in range(4))
+    assert reader.take(15 * MOST)
+    assert not reader.send(1000)
+
+
+def test_a_large_write_that_was_taken_makes_room_for_the_next() -> None:
+    reader = Reader()
+    for _ in range(3):
+        assert reader.send(5 * MOST)
+        assert reader.send(1000)
+        assert reader.take(5 * MOST + 1000)
+
+
+def test_of_several_large_writes_that_wait_only_one_is_not_counted() -> None:
+    reader = Reader()
+
+    assert reader.send(2 * MOST)
+    assert not reader.send(3 * MOST)

@@ -372,7 +372,7 @@ async def test_one_who_reads_too_slowly_is_ended_and_the_others_feel_nothing(hom
     posts = await home.collection("posts", text("title"))
     account = await home.account("acme")
     slow, quick = await subscribed(home, "ann", account), await subscribed(home, "bob", account)
-    slow.link.stuck = (1 << 20) + 1
+    slow.link.stuck = (1 << 20) + 1000  # the last write itself does not count
     await home.write(account, creating(posts, {"title": "x"}))
     await quick.until_types("posts.create")
     await slow.until(lambda: slow.link.closed is not None)
@@ -388,6 +388,20 @@ async def test_unsent_bytes_without_progress_end_a_connection(tmp_path: Path) ->
         client.send(action="ping")
         await client.until(lambda: client.link.closed is not None)
         assert client.link.closed is errors.SLOW_CONSUMER
+
+
+async def test_whoever_still_takes_what_was_sent_is_not_asked_for_a_sign_of_life(tmp_path: Path) -> None:
+    """A ping would stand behind the unsent bytes: a large transaction on a slow line took longer than a pong may."""
+    often = {"realtime_ping_seconds": 0.05, "realtime_pong_seconds": 0.05, "realtime_heartbeat_seconds": 0.1}
+    async with house(tmp_path, **often) as home:
+        account = await home.account("acme")
+        taking, silent = [await home.client(person(name, account)) for name in ("ann", "bob")]
+        taking.link.pings = silent.link.pings = True
+        taking.link.stuck = 10
+        await silent.until(lambda: silent.link.closed is not None)
+        seen = len(taking.messages("heartbeat"))
+        await taking.until(lambda: len(taking.messages("heartbeat")) > seen + 3)
+        assert (silent.link.closed, taking.link.closed) == (errors.HEARTBEAT_TIMEOUT, None)
 
 
 async def test_the_budget_of_the_process_ends_the_worst_first(tmp_path: Path) -> None:

@@ -507,3 +507,13 @@ async def test_a_set_over_10_000_records_is_too_large_for_a_snapshot(scene: Scen
     client.send(action="subscribe", collection="posts", snapshot=True)
     await client.until_types("error")
     assert client.messages()[-1]["code"] == "snapshot_too_large"
+
+
+@pytest.mark.parametrize(("records", "too_large"), [(15, False), (18, True)], ids=["7.5 MB", "9 MB"])
+async def test_a_set_over_8_mb_is_too_large_for_a_snapshot(scene: Scene, records: int, too_large: bool) -> None:
+    await scene.home.write(scene.account, *(creating(scene.posts, {"owner": "x" * 500_000}) for _ in range(records)))
+    client = await scene.home.client(person("ann", scene.account))
+    client.send(action="subscribe", collection="posts", snapshot={"limit": 5})
+    await client.until(lambda: {m["type"] for m in client.messages()} & {"caught_up", "error"})
+    assert [m["code"] for m in client.messages("error")] == ["snapshot_too_large"] * too_large
+    assert len(client.messages("snapshot")) == (0 if too_large else 3)
