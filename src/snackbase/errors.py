@@ -174,6 +174,12 @@ CONNECTION_LIMIT = Closing("connection_limit", 4505, "Too many connections for t
 UNSUPPORTED_VERSION = Closing("unsupported_version", 4506, "None of the offered subprotocols is spoken here.")
 AUTH_TIMEOUT = Closing("auth_timeout", 4507, "No token arrived in time.")
 
+
+def refused_by_hook(error: SnackBaseError) -> Closing:
+    """The end of a connection that a hook refuses: in the hook's own words, and not until the app acts."""
+    return Closing(error.code, TOKEN_INVALID.close_code, error.message)
+
+
 CLOSINGS: dict[str, Closing] = {
     closing.code: closing
     for closing in (

@@ -228,7 +228,7 @@ class Hooks:
         return self._register("on_realtime_subscribe", priority, collection)
 
     def on_realtime_unsubscribe(self, collection: str | None = None, priority: int = 0) -> Callable[[F], F]:
-        """A subscription has ended: as subscribe."""
+        """A client unsubscribes: as subscribe."""
         return self._register("on_realtime_unsubscribe", priority, collection)
 
     def on_realtime_message(self, priority: int = 0) -> Callable[[F], F]:

@@ -372,6 +372,21 @@ async def test_a_superadmins_records_and_events_belong_to_the_account_acted_in(h
 
 
 @both
+async def test_a_superadmin_passes_rules_and_hidden_fields_but_not_a_filter(house: House, transport: str) -> None:
+    posts = await house.collection("title", "hidden", list_rule=None, list_fields=["title"])
+    me, root = await house.founder(), await house.superadmin()
+    slug, filter_ = me.account["slug"], "hidden = 'yes'"
+    watching = await house.follow(transport, root, {"collection": posts, "filter": filter_}, account=slug)
+    await me.create(posts, title="left out", hidden="no")
+    await me.create(posts, title="wanted", hidden="yes")
+
+    assert (await watching.next())["data"]["title"] == "wanted"
+    acting = {"x-account-id": slug}
+    listing = await root.request("GET", f"/records/{posts}", params={"filter": filter_}, headers=acting)
+    assert [one["title"] for one in listing.json()["items"]] == ["wanted"]
+
+
+@both
 async def test_nobody_else_watches_another_account(house: House, transport: str) -> None:
     me, stranger = await house.founder(), await house.founder()
     account = {"account": stranger.account["slug"]}
@@ -380,6 +395,23 @@ async def test_nobody_else_watches_another_account(house: House, transport: str)
     )
 
     assert (refused.status, refused.code) == (403, "forbidden")
+
+
+async def test_a_superadmin_who_names_an_account_that_is_not_there_is_told_so(house: House) -> None:
+    root, nowhere = await house.superadmin(), {"account": "nowhere-at-all"}
+    for refused in (
+        await house.refused_socket(root, query=nowhere),
+        await house.refused_stream(root, *nowhere.items()),
+    ):
+        assert (refused.status, refused.code) == (404, "account_not_found")
+
+    at_once = await house.socket(root, query=nowhere, subprotocols=["snackbase.v1"])
+    by_message = await house.socket(None, query=nowhere, subprotocols=["snackbase.v1"])
+    await by_message.send({"action": "auth", "token": root.token})
+    for socket in (at_once, by_message):
+        told = (await socket.rest())[-1]
+        assert (told["type"], told["code"], told["close_code"]) == ("error", "account_disabled", 4504)
+        assert await socket.ended() == (4504, "account_disabled")
 
 
 async def test_nothing_but_json_objects_with_a_type_is_ever_sent(house: House) -> None:

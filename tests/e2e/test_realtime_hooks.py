@@ -48,12 +48,41 @@ async def message(connection_id, message):
 """
 
 
+CLOSED = """
+from snackbase import SnackBase
+from snackbase.hooks import HookAbort
+
+app = SnackBase()
+
+@app.hook.on_realtime_connect()
+async def connect():
+    raise HookAbort("Closed on Sundays.", "closed_today")
+"""
+SEEING = """
+import json
+from snackbase import SnackBase
+
+app = SnackBase()
+
+@app.hook.on_realtime_message()
+async def message(message):
+    print("HOOK " + json.dumps({"event": message["action"], "message": message}), flush=True)
+"""
+
+
+def application(folder: Path, code: str) -> Path:
+    folder.mkdir()
+    (folder / "main.py").write_text(code)
+    return folder
+
+
+async def served(make_house: MakeHouse, folder: Path, code: str) -> House:
+    return await make_house(folder=application(folder, code), arguments=("serve", "main:app"))
+
+
 @pytest.fixture
 async def hooked(make_house: MakeHouse, tmp_path: Path) -> House:
-    folder = tmp_path / "hooked"
-    folder.mkdir()
-    (folder / "main.py").write_text(APPLICATION)
-    return await make_house(folder=folder, arguments=("serve", "main:app"))
+    return await served(make_house, tmp_path / "hooked", APPLICATION)
 
 
 async def told_by_hooks(house: House, until: str) -> list[dict[str, Any]]:
@@ -114,3 +143,37 @@ async def test_a_hook_may_refuse_a_subscription_and_one_that_breaks_stops_nothin
     else:
         refused = await hooked.refused_stream(me, ("subscription", json.dumps(asked)))
         assert (refused.status, refused.code) == (403, "not_this_one")
+
+
+async def test_a_connection_that_a_hook_refuses_hears_the_hooks_own_words(
+    make_house: MakeHouse, tmp_path: Path
+) -> None:
+    house = await served(make_house, tmp_path / "closed", CLOSED)
+    me = await house.founder()
+    for refused in (await house.refused_socket(me), await house.refused_stream(me)):
+        assert (refused.status, refused.code, refused.body["message"]) == (403, "closed_today", "Closed on Sundays.")
+
+    at_once = await house.socket(me, subprotocols=["snackbase.v1"])
+    by_message = await house.socket(None, subprotocols=["snackbase.v1"])
+    await by_message.send({"action": "auth", "token": me.token})
+    for socket in (at_once, by_message):
+        told = (await socket.rest())[0]
+        assert (told["type"], told["code"], told["message"]) == ("error", "closed_today", "Closed on Sundays.")
+        assert (told["close_code"], told["retry"]) == (4501, False)
+        assert await socket.ended() == (4501, "closed_today")
+
+
+async def test_a_message_hook_sees_the_whole_message_but_no_token(make_house: MakeHouse, tmp_path: Path) -> None:
+    house = await served(make_house, tmp_path / "seeing", SEEING)
+    posts, me = await house.collection("title"), await house.founder()
+    socket = await house.socket(me)
+    wish = {"operations": ["create"], "filter": "title = 'x'"}
+    one = {"action": "subscribe", "collection": posts, "id": "mine", **wish}
+    several = {"action": "subscribe", "since": "x", "subscriptions": [{"collection": posts, "fields": ["title"]}]}
+    for message in (one, several, {"action": "auth", "token": me.token}, {"action": "unsubscribe", "id": "mine"}):
+        await socket.send(message)
+    found = [told["message"] for told in await told_by_hooks(house, "unsubscribe")]
+
+    nothing = {"collection": None, "id": None}
+    left = {"action": "unsubscribe", "collection": None, "id": "mine"}
+    assert found == [one, {**nothing, **several}, {"action": "auth", **nothing}, left]

@@ -49,9 +49,8 @@ async def test_unsubscribed_is_acknowledged_by_collection_and_by_id_known_or_not
 async def test_ping_is_answered_with_pong(house: House) -> None:
     socket = await house.socket(await house.founder())
 
-    pong = await socket.ask("ping")
-    assert {**pong, "action": "ping"} == {"type": "pong", "timestamp": WHEN, "action": "ping"}
-    assert (await socket.ask("ping", id="p-1"))["id"] == "p-1"
+    assert await socket.ask("ping") == {"type": "pong", "timestamp": WHEN, "action": "ping"}
+    assert await socket.ask("ping", id="p-1") == {"type": "pong", "timestamp": WHEN, "action": "ping", "id": "p-1"}
 
 
 async def test_several_subscriptions_in_one_message_are_acknowledged_each(house: House) -> None:
@@ -109,6 +108,26 @@ async def test_a_message_that_has_every_form_of_an_error_keeps_the_connection(ho
         "action": "subscribe",
     }
     assert (await socket.ask("ping"))["type"] == "pong"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("invalid_message", {"action": "subscribe", "id": "mine", "colection": "posts"}),
+        ("invalid_message", {"action": "subscribe", "id": "mine"}),
+        ("unknown_action", {"action": "shout", "id": "mine"}),
+        ("invalid_message", {"action": "unsubscribe", "collection": ["posts"], "id": "mine"}),
+        ("invalid_message", {"action": "auth", "id": "mine"}),
+    ],
+)
+async def test_an_error_repeats_the_id_and_the_action_whatever_was_wrong(
+    house: House, code: str, message: dict[str, Any]
+) -> None:
+    socket = await house.socket(await house.founder())
+    await socket.send(message)
+    answer = await socket.next()
+
+    assert (answer["code"], answer["action"], answer["id"]) == (code, message["action"], "mine")
 
 
 ERRORS: list[tuple[str, Any]] = [

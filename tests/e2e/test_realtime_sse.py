@@ -208,6 +208,57 @@ async def test_a_stream_that_comes_back_to_nothing_is_told_so_in_the_stream(
     assert {one["collection"] for one in told if one["type"] == "subscribed"} == {posts}
 
 
+@pytest.mark.parametrize(
+    ("wish", "change"),
+    [
+        ({"filter": "state = 'new'"}, {"schema": [{"name": "title", "type": "text"}]}),
+        ({"fields": ["state"]}, {"list_fields": ["title"]}),
+        ({"filter": "state = 'new'"}, {"list_fields": ["title"]}),
+    ],
+    ids=["the filter's field was dropped", "a field was hidden", "the filter's field was hidden"],
+)
+async def test_what_a_change_made_impossible_ends_one_subscription_of_a_stream_that_comes_back_and_not_the_stream(
+    house: House, wish: dict[str, Any], change: dict[str, Any]
+) -> None:
+    """A 400 would end a browser's EventSource for ever, for its other subscriptions as well (contract §4)."""
+    posts, notes = await house.collection("title", "state"), await house.collection("title")
+    me, root = await house.founder(), await house.superadmin()
+    wanted = [subscription(collection=posts, id="narrow", **wish), subscription(collection=notes)]
+    live = await house.stream(me, *wanted)
+    await live.take(2)
+    await me.create(notes, title="heard")
+    last = (await live.block()).id
+    await root.request("PUT", f"/collections/{posts}", json=change)
+    ended = {"type": "unsubscribed", "status": "unsubscribed", "collection": posts, "id": "narrow"}
+    assert await live.next() == {**ended, "reason": "forbidden"}
+    await live.response.aclose()
+    await me.create(notes, title="missed")
+
+    back = await house.stream(me, *wanted, headers={"last-event-id": str(last)})
+    told = await back.until(lambda message: message["type"] == "caught_up")
+    assert told[0] == {**ended, "reason": "forbidden"}
+    assert titles(back) == ["missed"]
+    refused = await house.refused_stream(me, *wanted)
+    assert refused.status == 400
+
+
+async def test_under_a_lower_limit_a_stream_that_comes_back_keeps_as_many_subscriptions_as_there_may_be(
+    make_house: MakeHouse,
+) -> None:
+    house = await make_house(REALTIME_MAX_SUBSCRIPTIONS=2)
+    posts, me = await house.collection("title"), await house.founder()
+    three = [subscription(collection=posts, id=name) for name in "abc"]
+    stream = await house.stream(me, *three, headers={"last-event-id": "x"})
+    told = await stream.take(5)
+
+    assert {(one["type"], one["id"]) for one in told if one["type"] != "resync"} == {
+        ("subscribed", "a"),
+        ("subscribed", "b"),
+        ("unsubscribed", "c"),
+    }
+    assert (await house.refused_stream(me, *three)).code == "subscription_limit"
+
+
 async def test_a_dead_token_is_a_right_stop_also_for_who_comes_back(house: House) -> None:
     me = await house.member(await house.founder())
     await me.request("POST", "/auth/logout")

@@ -15,8 +15,9 @@ from starlette.websockets import WebSocketDisconnect
 from websockets.sync.client import connect
 
 from snackbase import Settings, SnackBase
-from snackbase.errors import SLOW_CONSUMER
+from snackbase.errors import SLOW_CONSUMER, Unavailable
 from snackbase.gateway.asgi import AsgiLink, AsgiSseLink, AsgiWebSocketLink
+from snackbase.storage.sqlite import SQLiteStore
 from tests.protocol.raw import PATIENCE_S, ROOT, Raw, until
 
 with warnings.catch_warnings():
@@ -26,6 +27,7 @@ with warnings.catch_warnings():
 
 WS = "/api/v1/realtime/ws"
 SSE = "/api/v1/realtime/subscribe"
+CHANGES = "/api/v1/realtime/changes"
 Messages = list[MutableMapping[str, Any]]
 
 
@@ -81,6 +83,51 @@ def test_a_message_over_the_limit_ends_with_1009_there_too(application: TestClie
             socket.receive_json()
 
     assert ended.value.code == 1009
+
+
+@pytest.mark.parametrize("way", ["since", "last-event-id", "snapshot"])
+def test_a_stream_that_the_store_cannot_answer_now_is_told_to_come_back_and_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """A status other than 200 would end a browser's EventSource for ever."""
+    settings = Settings(
+        database_url=f"sqlite:///{tmp_path}/test.db",
+        log_level="error",
+        superadmin_email="root@example.com",
+        superadmin_password="correct horse battery",
+    )
+
+    async def busy(*_args: object, **_more: object) -> object:
+        raise Unavailable("The database is locked by another program.", code="storage_busy", retry_after_s=1)
+
+    monkeypatch.setattr(SQLiteStore, "list" if way == "snapshot" else "window", busy)
+    with TestClient(SnackBase(settings)) as client:
+        token = _token(client)
+        at = client.get(f"{CHANGES}?collection=*", headers={"authorization": f"Bearer {token}"}).json()["position"]
+        _collection(client)
+        asked = {"token": token, "subscription": '{"collection":"posts"}'}
+        headers = {}
+        if way == "snapshot":
+            asked["subscription"] = '{"collection":"posts","snapshot":true}'
+        elif way == "since":
+            asked["since"] = at
+        else:
+            headers["last-event-id"] = at
+        answer = client.get(SSE, params=asked, headers=headers)
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+    retry, data = answer.text.strip().split("\n")
+    told = json.loads(data.removeprefix("data: "))
+    assert (told["type"], told["code"], told["close_code"], told["retry"]) == ("closing", "overloaded", 1013, True)
+    assert int(retry.removeprefix("retry: ")) >= told["retry_after_ms"] >= 1000
+
+
+def _collection(client: TestClient) -> None:
+    body = {"email": "root@example.com", "password": "correct horse battery"}
+    token = client.post("/api/v1/auth/login", json=body).json()["token"]
+    definition = {"name": "posts", "schema": [{"name": "title", "type": "text"}]}
+    answer = client.post("/api/v1/collections", json=definition, headers={"authorization": f"Bearer {token}"})
+    assert answer.status_code == 201, answer.text
 
 
 # Another server's protocol classes -----------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def test_the_version_alone_is_accepted_and_the_token_comes_in_the_first_message(
     answer = message_of(client)
 
     assert (answer["type"], answer["status"]) == ("auth", "ok")
-    assert ping(client) | {"timestamp": ""} == {"type": "pong", "id": "p", "timestamp": ""}
+    assert ping(client) | {"timestamp": ""} == {"type": "pong", "id": "p", "action": "ping", "timestamp": ""}
 
 
 async def test_who_sends_no_token_in_time_is_closed_with_4507(make_server: MakeServer) -> None:

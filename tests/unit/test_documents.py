@@ -180,7 +180,7 @@ def test_every_message_that_the_protocol_builds_is_described(realtime: dict[str,
         "caught_up": [protocol.caught_up("posts", AT, name=None), protocol.caught_up("posts", AT, name="mine")],
         "snapshot": [protocol.snapshot("posts", [{"id": "x"}], complete=True, name="mine")],
         "heartbeat": [protocol.heartbeat(TIME, AT)],
-        "pong": [protocol.pong(TIME, name=None), protocol.pong(TIME, name="p-1")],
+        "pong": [protocol.pong(TIME, name=None, action=None), protocol.pong(TIME, name="p-1", action="ping")],
         "authenticated": [protocol.authenticated(word, TIME, action="auth") for word in ("ok", "expiring")],
         "closing": [protocol.closing(end, 830) for end in CLOSINGS.values()],
         "error": [

@@ -174,7 +174,7 @@ class WebSocketEndpoint:
             await link.serve(receive, connection)
 
     async def _refuse(self, send: Send, choice: Choice, error: SnackBaseError, closing: Closing) -> None:
-        if not choice.told_why or error.status == 404:
+        if not choice.told_why:
             await deny(send, error)
             return
         reason = Closing(closing.code, closing.close_code, error.message)

@@ -12,6 +12,7 @@ from functools import partial
 from time import monotonic
 
 from snackbase.errors import (
+    ACCOUNT_DISABLED,
     BAD_REQUEST,
     CLOSINGS,
     CONNECTION_LIMIT,
@@ -29,7 +30,7 @@ from snackbase.hub.turns import Turns
 from snackbase.metrics import Counters, add
 from snackbase.model import Head, rfc3339
 from snackbase.realtime import protocol
-from snackbase.realtime.protocol import ClientMessage, ProtocolError, SubscribeRequest
+from snackbase.realtime.protocol import ClientMessage, Echo, ProtocolError, SubscribeRequest
 from snackbase.realtime.session import State, Subscription, Timing
 
 INBOX = 64
@@ -90,7 +91,7 @@ class Dialogue:
             message = protocol.decode(payload)
             self._check_action(message)
         except ProtocolError as error:
-            self._mistake(connection, error, None)
+            self._mistake(connection, error, protocol.echo_of(payload))
             return
         connection.understood()
         if connection.inbox is not None:
@@ -111,18 +112,19 @@ class Dialogue:
         hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(ACTIONS)}."
         raise ProtocolError("unknown_action", f"{message.action[:40]!r} is no action{hint}")
 
-    def _mistake(self, connection: Connection, error: ProtocolError, message: ClientMessage | None) -> None:
-        self._refuse(connection, error, message)
+    def _mistake(self, connection: Connection, error: ProtocolError, asked: Echo) -> None:
+        self._refuse(connection, error, asked)
         closing = connection.mistake()
         if closing is not None:
             self._end(connection, closing)
         connection.flush()
 
-    def _refuse(self, connection: Connection, error: ProtocolError, message: ClientMessage | None) -> None:
+    def _refuse(self, connection: Connection, error: ProtocolError, asked: ClientMessage | Echo) -> None:
         add(self._counters.errors, error.code)
-        name, action = (message.id, message.action) if message is not None else (None, None)
-        collection = error.collection
-        connection.send(protocol.error(error.code, error.message, collection=collection, name=name, action=action))
+        payload = protocol.error(
+            error.code, error.message, collection=error.collection, name=asked.id, action=asked.action
+        )
+        connection.send(payload)
 
     def _refuse_one(self, connection: Connection, request: SubscribeRequest, error: ProtocolError | HookAbort) -> None:
         """One of several subscriptions cannot be served: told with its own id, and the others are."""
@@ -161,8 +163,7 @@ class Dialogue:
     async def _serve_waiting(self, connection: Connection, message: ClientMessage) -> None:
         try:
             if self._hooks.has("on_realtime_message"):
-                seen = {"action": message.action, "collection": message.collection, "id": message.id}
-                await self._fire("on_realtime_message", connection, refusing=True, message=seen)
+                await self._fire("on_realtime_message", connection, refusing=True, message=protocol.shown(message))
             if message.action == "auth":
                 await self._auth(connection, message)
                 return
@@ -266,7 +267,7 @@ class Dialogue:
             await self._authenticate(connection, message.token)
         except SnackBaseError as error:
             add(self._counters.auth_failures, error.code)
-            self._refuse(connection, ProtocolError(error.code, error.message), message)
+            self._refuse(connection, ProtocolError.passing_on(error), message)
             if first:
                 self._end(connection, closing_of(error))
             return
@@ -280,7 +281,7 @@ class Dialogue:
             if connection.state is not State.LIVE:
                 raise ProtocolError("not_authenticated", "Send an `auth` message with a token first.")
             if message.action == "ping":
-                connection.send(protocol.pong(rfc3339(self._now_us()), name=message.id))
+                connection.send(protocol.pong(rfc3339(self._now_us()), name=message.id, action=message.action))
             elif message.action == "subscribe":
                 for request in protocol.subscribe_requests(message):
                     try:
@@ -349,5 +350,12 @@ def closing_of(error: SnackBaseError) -> Closing:
     word = CLOSINGS.get(error.code)
     if word is not None:
         return word
-    by_status = {400: BAD_REQUEST, 401: TOKEN_INVALID, 403: TOKEN_INVALID, 429: CONNECTION_LIMIT, 431: BAD_REQUEST}
+    by_status = {
+        400: BAD_REQUEST,
+        401: TOKEN_INVALID,
+        403: TOKEN_INVALID,
+        404: ACCOUNT_DISABLED,  # the one named by `?account=`: nothing else is looked for before
+        429: CONNECTION_LIMIT,
+        431: BAD_REQUEST,
+    }
     return by_status.get(error.status, OVERLOADED)

@@ -44,8 +44,6 @@ from snackbase.storage.base import Store
 log = structlog.get_logger("snackbase.hub")
 
 DRAIN_BATCH = 200
-GONE = frozenset({"collection_not_found", "forbidden"})
-"""What a stream that comes back is told in the stream, because any other answer would end an EventSource for ever."""
 MOST_LOOKS = 10
 SLOW_GRACE_S = 5.0
 """A slow consumer may still take what is buffered and the close code within this time; then it is cut off."""
@@ -236,7 +234,7 @@ class Hub:
         try:
             await self._hooks.fire("on_realtime_connect", refusing=True, **who(connection))  # type: ignore[arg-type]  # none of its values is the collection
         except HookAbort as refusal:
-            raise Refused(Forbidden(refusal.message, code=refusal.code), errors.TOKEN_INVALID) from None
+            raise Refused(Forbidden(refusal.message, code=refusal.code), errors.refused_by_hook(refusal)) from None
         try:
             connection.live = await self.feeds.join(connection, principal.account_id)
             if claims.account_id != principal.account_id:
@@ -284,14 +282,16 @@ class Hub:
         """The subscriptions an SSE stream begins with; before the transport is attached.
 
         Args:
-            resuming: a stream that comes back is told `unsubscribed` of what is gone, and goes on (contract §4).
+            resuming: a stream that comes back is told `unsubscribed` of what cannot be any more, and goes on: any
+                answer but 200 would end an EventSource for ever (contract §4).
 
         Raises:
-            ProtocolError, HookAbort: the first request that cannot be served.
+            ProtocolError, HookAbort: the first request that cannot be served; of a stream that comes back only what the
+                store cannot answer now.
         """
 
         def refused(request: SubscribeRequest, error: ProtocolError | HookAbort) -> None:
-            if not resuming or (isinstance(error, ProtocolError) and error.code not in GONE):
+            if not resuming or (isinstance(error, ProtocolError) and error.origin is not None):
                 raise error
             reason = "collection_deleted" if error.code == "collection_not_found" else "forbidden"
             connection.send(protocol.unsubscribed(request.collection, name=request.id, reason=reason))

@@ -111,7 +111,7 @@ class Past:
         try:
             standing = await self._standings.of(account_id, user_id, request.since or "")
         except SnackBaseError as error:
-            raise ProtocolError(error.code, error.message, collection=request.collection) from None
+            raise ProtocolError.passing_on(error, collection=request.collection) from None
         if connection.state is not State.LIVE:
             return None
         # Judged again: rules and rights may have changed while the store was asked.
@@ -211,7 +211,7 @@ class Past:
             except TooLarge:
                 raise _too_large(request) from None
             except SnackBaseError as error:
-                raise ProtocolError(error.code, error.message, collection=request.collection) from None
+                raise ProtocolError.passing_on(error, collection=request.collection) from None
             if len(found.items) > MOST_RECORDS:
                 raise _too_large(request)
             pages = await _pages(request, found.items, size)

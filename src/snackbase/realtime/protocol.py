@@ -20,33 +20,49 @@ SUBSCRIPTION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 SUBPROTOCOL = "snackbase.v1"
 EVERY_COLLECTION = "*"
 MAX_FILTER_LENGTH = 2000
+MAX_ECHO_CHARACTERS = 64
 
 _encode = msgspec.json.Encoder().encode
 
 
 class ProtocolError(Exception):
-    """A client message that cannot be served; the connection stays. `code` is a word of docs/reference/errors.md."""
+    """A client message that cannot be served; the connection stays. `code` is a word of docs/reference/errors.md.
 
-    def __init__(self, code: str, message: str, *, collection: str | None = None) -> None:
+    Attributes:
+        origin: the error of the store or a service that it passes on; None = the message itself is wrong, or what it
+            asks for is not the client's to have.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, collection: str | None = None, origin: SnackBaseError | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.collection = collection
+        self.origin = origin
+
+    @classmethod
+    def passing_on(cls, error: SnackBaseError, *, collection: str | None = None) -> "ProtocolError":
+        """What the store or a service said."""
+        return cls(error.code, error.message, collection=collection, origin=error)
 
     def over_http(self) -> SnackBaseError:
-        """The same as an answer to an HTTP request."""
+        """The same as an answer to an HTTP request; of a store that is busy its own, which a browser may try again."""
+        if self.origin is not None:
+            return self.origin
         kinds: dict[str, type[SnackBaseError]] = {"collection_not_found": NotFound, "forbidden": Forbidden}
         return kinds.get(self.code, BadRequest)(self.message, code=self.code)
 
 
-class SnapshotOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SnapshotOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`snapshot` in its long form: sort as in a list, limit = page size."""
 
     sort: str | None = None
     limit: int | None = None
 
 
-class SubscribeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SubscribeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One subscription as asked for: by a WebSocket message, in its `subscriptions`, or by an SSE parameter."""
 
     collection: str
@@ -63,7 +79,7 @@ class SubscribeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return f"#{self.id}" if self.id is not None else self.collection
 
 
-class ClientMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ClientMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Any message of a client, before its action is looked at."""
 
     action: str
@@ -78,7 +94,20 @@ class ClientMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     token: str | None = None
 
 
+class Echo(msgspec.Struct, frozen=True):
+    """What an answer repeats of the message that it answers (contract §3)."""
+
+    action: str | None = None
+    id: str | None = None
+
+
+class _Loose(msgspec.Struct):
+    action: Any = None
+    id: Any = None
+
+
 _decoder = msgspec.json.Decoder(ClientMessage)
+_loose_decoder = msgspec.json.Decoder(_Loose)
 _request_decoder = msgspec.json.Decoder(SubscribeRequest)
 
 
@@ -90,6 +119,24 @@ def decode(payload: bytes) -> ClientMessage:
     """
     message: ClientMessage = _decode(_decoder, payload)
     return message
+
+
+def echo_of(payload: bytes) -> Echo:
+    """What to repeat of a message that could not be understood: its action and its id, where they are such."""
+    try:
+        found = _loose_decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return Echo()
+    action = found.action if isinstance(found.action, str) and len(found.action) <= MAX_ECHO_CHARACTERS else None
+    name = found.id if isinstance(found.id, str) and SUBSCRIPTION_ID.match(found.id) else None
+    return Echo(action, name)
+
+
+def shown(message: ClientMessage) -> dict[str, Any]:
+    """A message as a hook is shown it: everything that was sent but a token."""
+    sent: dict[str, Any] = msgspec.json.decode(_encode(message))
+    sent.pop("token", None)
+    return {"action": message.action, "collection": None, "id": None, **sent}
 
 
 def decode_request(payload: str | bytes) -> SubscribeRequest:
@@ -236,8 +283,8 @@ def heartbeat(timestamp: str, position: str) -> bytes:
     return f'{{"type":"heartbeat","event":"heartbeat","timestamp":"{timestamp}","position":"{position}"}}'.encode()
 
 
-def pong(timestamp: str, *, name: str | None) -> bytes:
-    return _message({"type": "pong", "timestamp": timestamp}, id=name)
+def pong(timestamp: str, *, name: str | None, action: str | None) -> bytes:
+    return _message({"type": "pong", "timestamp": timestamp}, id=name, action=action)
 
 
 def authenticated(status: str, expires_at: str, *, name: str | None = None, action: str | None = None) -> bytes:

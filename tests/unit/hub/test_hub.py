@@ -565,6 +565,7 @@ async def test_connect_subscribe_and_message_hooks_can_refuse(home: House) -> No
     with pytest.raises(Refused) as refused:
         await home.client(person("eve", account))
     assert (refused.value.error.code, refused.value.error.status) == ("not_you", 403)
+    assert refused.value.closing == errors.Closing("not_you", 4501, "Not you.")
     client = await subscribed(home, "ann", account)
     client.send(action="ping")
     await client.until_types("error", "error")

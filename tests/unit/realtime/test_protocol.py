@@ -90,6 +90,60 @@ def test_a_crafted_collection_name_gets_the_one_answer_of_an_unknown_one(name: s
     assert (error.code, error.message) == ("collection_not_found", "There is no such collection.")
 
 
+@pytest.mark.parametrize(
+    ("payload", "action", "name"),
+    [
+        ({"action": "subscribe", "id": "mine", "colection": "posts"}, "subscribe", "mine"),
+        ({"action": "shout", "id": "mine"}, "shout", "mine"),
+        ({"id": "mine"}, None, "mine"),
+        ({"action": 7, "id": "mine", "more": {"deep": [1]}}, None, "mine"),
+        ({"action": "subscribe", "id": 7}, "subscribe", None),
+        ({"action": "x" * 65, "id": "a b"}, None, None),
+        ([], None, None),
+        ("nonsense", None, None),
+    ],
+)
+def test_an_answer_repeats_action_and_id_also_of_what_could_not_be_understood(
+    payload: object, action: str | None, name: str | None
+) -> None:
+    found = protocol.echo_of(json.dumps(payload).encode())
+    assert (found.action, found.id) == (action, name)
+
+
+@given(st.binary(max_size=300))
+def test_looking_for_what_to_repeat_never_fails(payload: bytes) -> None:
+    protocol.echo_of(payload)
+    protocol.echo_of(b"[" * 5000)
+
+
+def test_a_hook_is_shown_everything_that_was_sent_but_the_token() -> None:
+    sent = {
+        "action": "subscribe",
+        "collection": "posts",
+        "operations": ["create"],
+        "filter": "title = 'x'",
+        "fields": ["title"],
+        "snapshot": {"limit": 5},
+        "id": "mine",
+    }
+    assert protocol.shown(protocol.decode(json.dumps(sent).encode())) == sent
+    several = {"action": "subscribe", "since": "p", "subscriptions": [{"collection": "posts", "id": "a"}]}
+    whole = {"collection": None, "id": None, **several}
+    assert protocol.shown(protocol.decode(json.dumps(several).encode())) == whole
+    auth = protocol.decode(b'{"action":"auth","token":"secret","id":"a"}')
+    assert protocol.shown(auth) == {"action": "auth", "collection": None, "id": "a"}
+
+
+def test_over_http_an_error_of_the_store_keeps_its_status_and_a_wrong_request_is_400() -> None:
+    busy = errors.Unavailable("The store is busy.", code="storage_busy", retry_after_s=1)
+    assert ProtocolError.passing_on(busy).over_http() is busy
+    statuses = {
+        code: ProtocolError(code, "no").over_http().status
+        for code in ("invalid_filter", "forbidden", "collection_not_found")
+    }
+    assert statuses == {"invalid_filter": 400, "forbidden": 403, "collection_not_found": 404}
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_of_a_client_raise_anything_but_a_protocol_error(payload: bytes) -> None:
     try:
@@ -120,7 +174,7 @@ def test_every_server_message_has_a_type_and_replies_satisfy_the_page_and_the_sd
         "resync": protocol.resync("posts", "rights", "p", name="a"),
         "caught_up": protocol.caught_up("posts", "p", name=None),
         "heartbeat": protocol.heartbeat("t", "p"),
-        "pong": protocol.pong("t", name=None),
+        "pong": protocol.pong("t", name=None, action=None),
         "auth": protocol.authenticated("ok", "t"),
         "closing": protocol.closing(errors.RESTARTING, 1830),
         "error": protocol.error("invalid_json", "no", collection="posts"),

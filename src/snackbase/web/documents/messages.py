@@ -91,7 +91,7 @@ FROM_SERVER: dict[str, dict[str, Any]] = {
     "caught_up": _server("caught_up", {"collection": COLLECTION, "position": POSITION}, _NAMED),
     "resync": _server("resync", {**_LOST, "data": _message(_LOST)}, _NAMED),
     "heartbeat": _server("heartbeat", {"event": {"const": "heartbeat"}, "timestamp": TIMESTAMP, "position": POSITION}),
-    "pong": _server("pong", {"timestamp": TIMESTAMP}, {"id": NAME}),
+    "pong": _server("pong", {"timestamp": TIMESTAMP}, _ECHO),
     "auth": _server("auth", {**_TOKEN, "data": _message(_TOKEN)}, _ECHO),
     "error": _server(
         "error",
