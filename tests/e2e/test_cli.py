@@ -112,21 +112,23 @@ async def test_a_signal_ends_the_server_cleanly(make_server: MakeServer, sign: s
     assert "Traceback" not in server.output
 
 
-@pytest.mark.parametrize(
-    ("settings", "line"),
-    [
-        ({"PROT": "1"}, "SNACKBASE_PROT is not a setting; did you mean SNACKBASE_PORT?"),
-        ({"HOOK_THREADS": "many"}, "SNACKBASE_HOOK_THREADS: "),
-        ({"SECRET_KEY": "too-short"}, "SNACKBASE_SECRET_KEY is shorter than 32 bytes"),
-        ({"SECRET_KEY": "changeme-changeme-changeme-changeme"}, "SNACKBASE_SECRET_KEY is a known default"),
-        ({"CORS_ORIGINS": "*"}, "SNACKBASE_CORS_ORIGINS: "),
-        ({"TRUSTED_PROXIES": "proxy"}, "SNACKBASE_TRUSTED_PROXIES: "),
-        ({"DATABASE_URL": "mysql://db"}, "SNACKBASE_DATABASE_URL: "),
-        ({"SUPERADMIN_EMAIL": "nobody"}, "SNACKBASE_SUPERADMIN_EMAIL: "),
-        ({"SUPERADMIN_PASSWORD": "short"}, "SNACKBASE_SUPERADMIN_PASSWORD: "),
-        ({"REALTIME_ECHO": "true", "HOST": "0.0.0.0"}, "SNACKBASE_REALTIME_ECHO "),  # noqa: S104  # refused
-    ],
-)
+UNUSABLE = [
+    ({"PROT": "1"}, "SNACKBASE_PROT is not a setting; did you mean SNACKBASE_PORT?"),
+    ({"HOOK_THREADS": "many"}, "SNACKBASE_HOOK_THREADS: "),
+    ({"SECRET_KEY": "too-short"}, "SNACKBASE_SECRET_KEY is shorter than 32 bytes"),
+    ({"SECRET_KEY": "changeme-changeme-changeme-changeme"}, "SNACKBASE_SECRET_KEY is a known default"),
+    ({"CORS_ORIGINS": "*"}, "SNACKBASE_CORS_ORIGINS: "),
+    ({"TRUSTED_PROXIES": "proxy"}, "SNACKBASE_TRUSTED_PROXIES: "),
+    ({"DATABASE_URL": "mysql://db"}, "SNACKBASE_DATABASE_URL: "),
+    ({"BUS_URL": "amqp://broker"}, "SNACKBASE_BUS_URL: "),
+    ({"SUPERADMIN_EMAIL": "nobody"}, "SNACKBASE_SUPERADMIN_EMAIL: "),
+    ({"SUPERADMIN_PASSWORD": "short"}, "SNACKBASE_SUPERADMIN_PASSWORD: "),
+    ({"SINGLE_TENANT_ACCOUNT": "not a slug"}, "SNACKBASE_SINGLE_TENANT_ACCOUNT: "),
+    ({"REALTIME_ECHO": "true", "HOST": "0.0.0.0"}, "SNACKBASE_REALTIME_ECHO "),  # noqa: S104  # refused
+]
+
+
+@pytest.mark.parametrize(("settings", "line"), UNUSABLE)
 def test_a_setting_that_cannot_be_used_is_told_in_one_line_with_exit_code_2(
     command: Command, settings: dict[str, str], line: str
 ) -> None:
@@ -294,6 +296,17 @@ def test_doctor_and_a_start_say_why_the_database_cannot_be_reached(command: Comm
         assert result.returncode == 1
         assert "ConnectionRefusedError" in result.stdout + result.stderr
         assert "topsecret" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(("settings", "line"), UNUSABLE)
+def test_doctor_finds_every_setting_that_would_stop_a_start(
+    command: Command, settings: dict[str, str], line: str
+) -> None:
+    result = command("doctor", **settings)
+
+    assert result.returncode != 0
+    assert line in result.stdout + result.stderr
+    assert list(command.folder.iterdir()) == []
 
 
 def test_doctor_changes_nothing(command: Command) -> None:

@@ -196,7 +196,12 @@ async def test_a_superadmin_acts_in_the_named_account(house: House, ann: Member,
     assert (made["account_id"], made["created_by"]) == (ann.account_id, root.id)
     assert (await ann.request("GET", f"/records/{posts}/{made['id']}")).json() == made
     body = {"title": "b", "account_id": ann.account_id}
-    assert (await root.request("POST", f"/records/{posts}", json=body)).json()["account_id"] == ann.account_id
+    second = (await root.request("POST", f"/records/{posts}", json=body)).json()
+    assert second["account_id"] == ann.account_id
+    for method, title in (("PATCH", "c"), ("PUT", "d")):
+        changed = await root.request(method, f"/records/{posts}/{second['id']}", json={**body, "title": title})
+        assert (changed.json()["title"], changed.json()["account_id"]) == (title, ann.account_id)
+    await root.request("PATCH", f"/records/{posts}/{second['id']}", json={"title": "e"}, status=404)
     assert (await ann.request("GET", f"/records/{posts}")).json()["total"] == 2
 
 
@@ -263,6 +268,21 @@ async def test_references_cascade_restrict_and_let_go(house: House, ann: Member)
     assert (await ann.request("GET", f"/records/{hints}/{hint['id']}")).json()["room"] is None
     absent = await ann.request("POST", f"/records/{messages}", json={"room": room}, status=422)
     assert absent.json()["details"][0]["code"] == "reference_not_found"
+
+
+async def test_a_transaction_of_more_than_1000_changes_is_409_and_changes_nothing(house: House, ann: Member) -> None:
+    rooms = await house.collection("title")
+    room = {"name": "room", "type": "reference", "collection": rooms, "on_delete": "cascade"}
+    messages = await house.collection(room)
+    full = (await ann.create(rooms, title="r"))["id"]
+    for _ in range(10):
+        last = await ann.create_all(messages, *({"room": full} for _ in range(100)))
+    refused = (await ann.request("DELETE", f"/records/{rooms}/{full}", status=409)).json()
+    assert (refused["code"], "1,000" in refused["message"]) == ("too_many_changes", True)
+    assert (await ann.request("GET", f"/records/{messages}?limit=1")).json()["total"] == 1000
+    await ann.delete(messages, last[0]["id"])
+    await ann.delete(rooms, full)
+    assert (await ann.request("GET", f"/records/{messages}")).json()["total"] == 0
 
 
 async def test_every_type_is_kept_in_its_one_form(house: House, ann: Member) -> None:

@@ -136,6 +136,24 @@ async def test_a_superadmin_creates_in_the_account_that_the_body_names(world: Wo
     assert [change.record_id for change in await world.log("other")] == [record["id"]]
 
 
+async def test_a_superadmin_changes_a_record_in_the_account_that_the_body_names(world: World) -> None:
+    await world.collection("posts", TITLE)
+    other, root = world.accounts["other"], world.root(None)
+    made = (await world.records.create(root, "posts", {"title": "a", "account_id": other})).records[0]
+    patched = await world.records.update(root, "posts", made["id"], {"title": "b", "account_id": other})
+    whole = {**patched.records[0], "title": "c"}
+    put = await world.records.update(root, "posts", made["id"], whole, replace=True)
+    edit = Edit(id=made["id"], data={"title": "d", "account_id": other})
+    edited = await world.records.update_many(root, "posts", [edit])
+    assert [one.records[0]["title"] for one in (patched, put, edited)] == ["b", "c", "d"]
+    assert [change.op for change in await world.log("other")] == [Op.CREATE, Op.UPDATE, Op.UPDATE, Op.UPDATE]
+    for body in ({"title": "e"}, {"title": "e", "account_id": world.accounts["acme"]}):
+        with pytest.raises(NotFound):
+            await world.records.update(root, "posts", made["id"], body)
+    with pytest.raises(NotFound):
+        await world.records.update(world.user(), "posts", made["id"], {"title": "e", "account_id": other})
+
+
 async def test_nobody_else_chooses_an_account_by_the_body(world: World) -> None:
     await world.collection("posts", TITLE)
     body = {"title": "a", "account_id": world.accounts["other"]}

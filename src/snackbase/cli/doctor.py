@@ -17,10 +17,13 @@ import asyncpg
 import msgspec
 
 from snackbase.app.database import database_file, on_postgres
+from snackbase.auth import load_secret
 from snackbase.bus.nats_ import check_url, refusal
 from snackbase.config import ConfigError, Settings
 from snackbase.errors import SnackBaseError
+from snackbase.gateway.echo import echo_routes
 from snackbase.origins import Origins
+from snackbase.services.members import single_tenant_of, superadmin_of
 from snackbase.storage.asking import answered
 from snackbase.storage.connection import BUSY_WRITER_MS
 from snackbase.storage.postgres.link import LOST, Connection, Server, closed, drive, reason_of
@@ -50,7 +53,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, in the order a start would stumble over them."""
-    yield _origins(settings)
+    yield _settings(settings)
     yield _folder(settings.data_dir)
     yield _secret(settings)
     yield _sqlite()
@@ -61,9 +64,15 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _files()
 
 
-def _origins(settings: Settings) -> Finding:
+def _settings(settings: Settings) -> Finding:
+    """What only a start reads of them, by the code that reads it."""
     try:
         Origins(settings)
+        echo_routes(settings)
+        if settings.single_tenant_account:
+            single_tenant_of(settings)
+        if not settings.data_dir.exists():
+            superadmin_of(settings)
     except ConfigError as error:
         return Finding("settings", False, str(error))
     return Finding("settings", True, "every setting can be used")
@@ -80,18 +89,20 @@ def _folder(folder: Path) -> Finding:
 
 
 def _secret(settings: Settings) -> Finding:
-    if settings.secret_key:
-        long_enough = len(settings.secret_key.encode()) >= 32
-        return Finding("secret", long_enough, "set" if long_enough else "SNACKBASE_SECRET_KEY is under 32 bytes")
     path = settings.data_dir / "secret"
-    if on_postgres(settings):
-        text = f"from the file {path}: another node would make its own; set SNACKBASE_SECRET_KEY for all of them"
-        return Finding("secret", None, text)
-    if not path.exists():
-        return Finding("secret", None, f"{path} is not there yet; the first start makes it")
-    if path.stat().st_mode & 0o077:
-        return Finding("secret", False, f"others may read {path}: chmod 600 {path}")
-    return Finding("secret", True, str(path))
+    if not settings.secret_key:
+        if on_postgres(settings):
+            text = f"from the file {path}: another node would make its own; set SNACKBASE_SECRET_KEY for all of them"
+            return Finding("secret", None, text)
+        if not path.exists():
+            return Finding("secret", None, f"{path} is not there yet; the first start makes it")
+        if path.stat().st_mode & 0o077:
+            return Finding("secret", False, f"others may read {path}: chmod 600 {path}")
+    try:
+        load_secret(settings)
+    except ConfigError as error:
+        return Finding("secret", False, str(error))
+    return Finding("secret", True, "set" if settings.secret_key else str(path))
 
 
 def _sqlite() -> Finding:

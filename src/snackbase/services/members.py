@@ -80,14 +80,7 @@ class Members:
         """
         if await system.has_users(self._store, SYSTEM_ACCOUNT_ID):
             return None
-        password = self._settings.superadmin_password
-        try:
-            email = checked_email(self._settings.superadmin_email or DEFAULT_SUPERADMIN_EMAIL)
-            if password:
-                check_password(password, email=email)
-        except ValidationFailed as error:
-            wrong = error.details[0]
-            raise ConfigError(f"SNACKBASE_SUPERADMIN_{wrong.field.upper()}: {wrong.message}") from None
+        email, password = superadmin_of(self._settings)
         chosen = password or token_urlsafe(15)
         user = self._new_user(SYSTEM_ACCOUNT_ID, email, ADMIN_ROLE)
         hashed = await self._hasher.hash(chosen)
@@ -103,10 +96,7 @@ class Members:
         name = self._settings.single_tenant_account
         if not name:
             return None
-        try:
-            slug = checked_slug(name, field="account")
-        except ValidationFailed as error:
-            raise ConfigError(f"SNACKBASE_SINGLE_TENANT_ACCOUNT: {error.details[0].message}") from None
+        slug = single_tenant_of(self._settings)
         existing = await system.find_account(self._store, slug)
         if existing is not None:
             return existing
@@ -312,6 +302,31 @@ class Members:
 
     def _at(self) -> str:
         return rfc3339(int(self._now() * 1e6))
+
+
+def superadmin_of(settings: Settings) -> tuple[str, str]:
+    """E-mail and password of the first superadmin; an empty password is to be generated.
+
+    Raises:
+        ConfigError: SUPERADMIN_EMAIL or SUPERADMIN_PASSWORD cannot be used.
+    """
+    password = settings.superadmin_password
+    try:
+        email = checked_email(settings.superadmin_email or DEFAULT_SUPERADMIN_EMAIL)
+        if password:
+            check_password(password, email=email)
+    except ValidationFailed as error:
+        wrong = error.details[0]
+        raise ConfigError(f"SNACKBASE_SUPERADMIN_{wrong.field.upper()}: {wrong.message}") from None
+    return email, password
+
+
+def single_tenant_of(settings: Settings) -> str:
+    """The slug of SINGLE_TENANT_ACCOUNT, which is set. Raises ConfigError."""
+    try:
+        return checked_slug(settings.single_tenant_account, field="account")
+    except ValidationFailed as error:
+        raise ConfigError(f"SNACKBASE_SINGLE_TENANT_ACCOUNT: {error.details[0].message}") from None
 
 
 def _check_superadmins(principal: Principal, account_id: str) -> None:

@@ -123,7 +123,7 @@ class Records(Reads):
         async def prepare(access: Access) -> list[Write]:
             return [await self._preparation.update(access, edit, _context(access, "update"), replace=replace)]
 
-        return await self._write(principal, collection, "update", prepare, once=once)
+        return await self._write(_acting(principal, (data,)), collection, "update", prepare, once=once)
 
     async def update_many(
         self, principal: Principal, collection: str, edits: Sequence[Edit], *, once: Once | None = None
@@ -138,7 +138,8 @@ class Records(Reads):
                 for index, edit in enumerate(edits)
             ]
 
-        return await self._write(principal, collection, "update", prepare, once=once, place=_records)
+        acting = _acting(principal, [edit.data for edit in edits])
+        return await self._write(acting, collection, "update", prepare, once=once, place=_records)
 
     async def delete(
         self, principal: Principal, collection: str, record_id: str, *, once: Once | None = None
