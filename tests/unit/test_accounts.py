@@ -245,6 +245,10 @@ async def test_every_failed_login_gets_the_same_answer(world: World) -> None:
 async def test_every_failed_login_does_the_same_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """S61: one verification each, whatever is wrong."""
     login = await world.found()
+    disabled = await world.member(login)
+    await world.members.update_user(SYSTEM, disabled.user.id, is_active=False)
+    closed = await world.found("Closed", "eve@example.com")
+    await world.members.update_account(SYSTEM, closed.account.id, is_active=False)
     verified = 0
     original = world.hasher._matches
 
@@ -258,10 +262,14 @@ async def test_every_failed_login_does_the_same_work(world: World, monkeypatch: 
         (login.account.slug, "ada@example.com"),
         (login.account.slug, "no@one.example"),
         ("no", "no@one.example"),
+        (login.account.slug, disabled.user.email),
+        (closed.account.slug, "eve@example.com"),
     ]:
-        with pytest.raises(Unauthorized):
-            await world.login(account, email, "wrong password")
-    assert verified == 3
+        for password in ("wrong password", PASSWORD):
+            if (email, password) != ("ada@example.com", PASSWORD):
+                with pytest.raises(Unauthorized):
+                    await world.login(account, email, password)
+    assert verified == 9
 
 
 async def test_failed_logins_are_limited_per_user_and_successes_cost_nothing(

@@ -16,6 +16,13 @@ def test_the_defaults_are_the_contracts() -> None:
     assert (settings.access_token_expire_minutes, settings.refresh_token_expire_days) == (60, 7)
     assert settings.realtime_enabled
     assert (settings.realtime_heartbeat_seconds, settings.realtime_max_subscriptions) == (30, 100)
+    assert (settings.realtime_ping_seconds, settings.realtime_pong_seconds) == (25, 10)
+    assert (settings.realtime_auth_seconds, settings.realtime_max_message_bytes) == (10, 64 << 10)
+    assert (settings.realtime_outbox_bytes, settings.realtime_stall_seconds) == (1 << 20, 10)
+    assert (settings.retention_hours, settings.retention_changes, settings.retention_keep) == (72, 100_000, 1000)
+    assert settings.hook_timeout_seconds == 5
+    nothing = (settings.secret_key, settings.superadmin_email, settings.superadmin_password, settings.cors_origins)
+    assert nothing == ("", "", "", "")
     assert settings == Settings()
 
 
