@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 
 from snackbase import Settings, SnackBase
 from snackbase.errors import SLOW_CONSUMER, Unavailable
-from snackbase.gateway.asgi import AsgiLink, AsgiSseLink, AsgiWebSocketLink
+from snackbase.gateway.asgi import PIECE_BYTES, AsgiLink, AsgiSseLink, AsgiWebSocketLink
 from snackbase.storage.sqlite import SQLiteStore
 from tests.protocol.raw import PATIENCE_S, ROOT, Raw, until
 
@@ -257,6 +257,26 @@ async def test_joined_messages_leave_as_one_asgi_message_each_and_in_order() -> 
     assert [message.get("text") for message in client.got[:-1]] == ['"0"', '"1"', '"2"', '"3"']
     assert client.got[-1] == {"type": "websocket.close", "code": 4003, "reason": "slow_consumer"}
     assert owner.ends == [(4003, "slow_consumer")]
+
+
+@pytest.mark.parametrize("kind", ["websocket", "sse"])
+async def test_a_client_that_takes_a_little_of_a_large_write_is_seen_to_get_on(kind: str) -> None:
+    client, stuck = Client(), asyncio.Event()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if client.got:
+            stuck.set()
+            await asyncio.Event().wait()
+        client.got.append(message)
+
+    link = AsgiSseLink(send, retry_ms=1) if kind == "sse" else AsgiWebSocketLink(send, max_message_bytes=100)
+    link.write([link.wire.message(b"x" * PIECE_BYTES) * 3])
+    written = link.buffered()
+    serving = asyncio.create_task(link.serve(client.receive, Owner(link)))
+    await stuck.wait()
+    assert 2 * PIECE_BYTES <= link.buffered() <= written - PIECE_BYTES
+    link.abort()
+    await serving
 
 
 async def test_unsent_bytes_are_counted_until_the_server_has_taken_them_and_abort_drops_them() -> None:

@@ -17,6 +17,9 @@ from snackbase.gateway.link import ABNORMAL, Receiver
 from snackbase.gateway.wire import SSE_BARE, WEBSOCKET_LINES
 from snackbase.realtime.link import Wire
 
+PIECE_BYTES = 65536
+"""Of a stream, sent at once: of more nobody could tell for long whether the client gets on."""
+
 AsgiMessage = MutableMapping[str, Any]
 AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
 AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
@@ -97,7 +100,6 @@ class AsgiLink:
                 block = b"".join(self._queue)
                 self._queue.clear()
                 await self._send_block(block)
-                self._unsent -= len(block)
             if self._ended:
                 await self._send_end()
                 return
@@ -108,6 +110,7 @@ class AsgiLink:
         raise NotImplementedError
 
     async def _send_block(self, block: bytes) -> None:
+        """Send it piece by piece, and count each as sent."""
         raise NotImplementedError
 
     async def _send_end(self) -> None:
@@ -147,8 +150,9 @@ class AsgiWebSocketLink(AsgiLink):
                 connection.receive(payload)
 
     async def _send_block(self, block: bytes) -> None:
-        for line in block.splitlines():
-            await self._send({"type": "websocket.send", "text": line.decode()})
+        for line in block.splitlines(keepends=True):
+            await self._send({"type": "websocket.send", "text": line[:-1].decode()})
+            self._unsent -= len(line)
 
     async def _send_end(self) -> None:
         await self._send({"type": "websocket.close", "code": self._end_code, "reason": self._end_reason})
@@ -168,7 +172,10 @@ class AsgiSseLink(AsgiLink):
             pass
 
     async def _send_block(self, block: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": block, "more_body": True})
+        for start in range(0, len(block), PIECE_BYTES):
+            piece = block[start : start + PIECE_BYTES]
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+            self._unsent -= len(piece)
 
     async def _send_end(self) -> None:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -120,6 +120,7 @@ class Connection(Session):
     def flush(self) -> None:
         """Hand everything in the outbox to the transport, in one write."""
         link, frames = self.link, self.out
+        self.queued = False
         if link is None or not frames:
             return
         self.out = []

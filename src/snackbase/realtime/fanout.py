@@ -152,7 +152,7 @@ class Feed:
         Args:
             changes: the rows of one transaction in this account (control rows are passed over).
             position: the token of the place after the transaction.
-            dirty: members whose outbox was empty before are appended.
+            dirty: members that were not about to be written to before are appended.
         """
         hits: dict[Group, Events] = {}
         every = self._groups.get(EVERY)
@@ -206,12 +206,14 @@ class Feed:
                 frames.append(wire.resumable(payloads[-1], position.encode()))
                 frame = frames[0] if len(frames) == 1 else b"".join(frames)
                 for member in members:
-                    if not member.out:
+                    if not member.queued:
+                        member.queued = True
                         dirty.append(member)
                     member.out.append(frame)
         self.tally.encodings += len(made)
         for member in staging:
-            if not member.out:
+            if not member.queued:
+                member.queued = True
                 dirty.append(member)
             unstage(member, position, resumable=not member.held)
 

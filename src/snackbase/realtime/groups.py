@@ -17,10 +17,12 @@ Predicate = Callable[[Mapping[str, Any]], bool]
 
 
 class Member(Protocol):
-    """What fan-out needs of a session: its outbox, and whether its messages must be staged (see `unstage`)."""
+    """What fan-out needs of a session: its outbox, whether somebody is about to write that, and whether its messages
+    must be staged (see `unstage`)."""
 
     wire: Wire
     out: list[bytes]
+    queued: bool
     staged: list[bytes] | None
     held: int
 

@@ -13,7 +13,7 @@ from snackbase import errors
 from snackbase.errors import Closing
 from snackbase.model import Principal, rfc3339
 from snackbase.realtime import protocol
-from snackbase.realtime.groups import Variant, View
+from snackbase.realtime.groups import IndexedOn, Variant, View
 from snackbase.realtime.limits import Bucket
 from snackbase.realtime.link import Wire
 from snackbase.realtime.protocol import SubscribeRequest
@@ -69,6 +69,11 @@ class Subscription:
         self._seen = next(iter(views.values())) if len(views) == 1 else views
 
     @property
+    def index(self) -> IndexedOn | None:
+        """What a record must hold for it to see anything; None = nothing tells."""
+        return self._seen.index if isinstance(self._seen, View) else None
+
+    @property
     def view_key(self) -> tuple[object, ...]:
         """Equal keys see equal events."""
         return tuple(view.key for view in self.views.values())
@@ -91,6 +96,7 @@ class Session:
 
     Attributes:
         out: wire messages waiting for the next flush of this session.
+        queued: whether events are among them, for which somebody will flush it.
         staged: a list when messages of one change must be merged before any becomes a resume point (an SSE stream of
             several subscriptions), else None.
         held: how many subscriptions wait to be judged anew; meanwhile nothing may move the resume point.
@@ -111,6 +117,7 @@ class Session:
         "look_at",
         "out",
         "principal",
+        "queued",
         "staged",
         "state",
         "subscriptions",
@@ -123,6 +130,7 @@ class Session:
         self.state = State.AUTHENTICATING
         self.principal: Principal | None = None
         self.out: list[bytes] = []
+        self.queued = False
         self.staged: list[bytes] | None = [] if stages else None
         self.held = 0
         self.look_at = 0.0

@@ -41,6 +41,7 @@ class Client:
     def __init__(self, wire: Wire = WIRE, *, stages: bool = False) -> None:
         self.wire: Wire = wire
         self.out: list[bytes] = []
+        self.queued = False
         self.staged: list[bytes] | None = [] if stages else None
         self.held = 0
 
