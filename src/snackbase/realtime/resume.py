@@ -10,7 +10,7 @@ from typing import Protocol
 
 from snackbase.model import Change, Head, Op
 from snackbase.realtime.fanout import Judged, events_through, payloads_of, unstage
-from snackbase.realtime.groups import Member
+from snackbase.realtime.groups import IndexedOn, Member
 from snackbase.realtime.link import Wire
 from snackbase.realtime.position import Positions, Token
 from snackbase.realtime.session import Subscription
@@ -68,6 +68,11 @@ def crossing(token: Token, now: int, versions: Sequence[tuple[int, int]], *, eve
     return "schema" if every and now != token.version else None
 
 
+MOST_KEPT = 64
+"""Different views of one transaction whose messages are kept for the next one who shares them. Every view of every user
+would be far more than the log itself (1,000 users with views of their own, 1,000 transactions back: 370 MB)."""
+
+
 class Passage:
     """One transaction of the log, with what was made of it for those who resume. Shared; never changed but by adding.
 
@@ -75,7 +80,7 @@ class Passage:
         first: the number before its first row. head: its last row. position: the token of the place after it.
     """
 
-    __slots__ = ("_frames", "_judged", "_payloads", "first", "head", "position", "rows", "size")
+    __slots__ = ("_frames", "_judged", "_payloads", "_values", "first", "head", "position", "rows", "size")
 
     def __init__(self, rows: Sequence[Change], position: str) -> None:
         self.rows = rows
@@ -84,31 +89,58 @@ class Passage:
         self.position = position
         self.size = sum(len(row.raw) for row in rows)
         self._judged: list[Judged] | None = None
+        self._values: dict[tuple[str, bool], set[object]] = {}
         self._payloads: dict[tuple[object, ...], list[bytes]] = {}
         self._frames: dict[tuple[object, ...], bytes] = {}
 
     def payloads(self, subscription: Subscription) -> list[bytes]:
         """The messages one subscription gets of it; equal views share them."""
+        if not self._concerns(subscription.index):
+            return []
         key = (subscription.view_key, subscription.bits, subscription.name)
         found = self._payloads.get(key)
         if found is None:
-            if self._judged is None:
-                self._judged = [Judged(row) for row in self.rows if row.op is not Op.CONTROL]
-            events = events_through(self._judged, subscription.views, subscription.bits)
-            found = self._payloads[key] = payloads_of(events, subscription.name, self.position)
+            found = self._made(subscription)
+            if len(self._payloads) < MOST_KEPT:
+                self._payloads[key] = found
         return found
 
     def frame(self, subscription: Subscription, wire: Wire) -> bytes:
         """The same as bytes of a wire; the last message moves the resume point. Empty = nothing to see."""
+        if not self._concerns(subscription.index):
+            return b""
         key = (subscription.view_key, subscription.bits, subscription.name, wire)
         found = self._frames.get(key)
         if found is None:
-            payloads = self.payloads(subscription)
+            payloads = self._made(subscription)
             frames = [wire.message(payload) for payload in payloads[:-1]]
             if payloads:
                 frames.append(wire.resumable(payloads[-1], self.position.encode()))
-            found = self._frames[key] = b"".join(frames)
+            found = b"".join(frames)
+            if len(self._frames) < MOST_KEPT:
+                self._frames[key] = found
         return found
+
+    def _concerns(self, index: IndexedOn | None) -> bool:
+        """Whether a view can see anything of it, as far as the values tell that it is tied to: as live, the events of
+        others need not even be judged."""
+        if index is None:
+            return True
+        place = (index.field, index.elements)
+        values = self._values.get(place)
+        if values is None:
+            every = (judged.values(index.field, elements=index.elements) for judged in self._rows())
+            values = self._values[place] = set().union(*every)
+        return not values.isdisjoint(index.values)
+
+    def _made(self, subscription: Subscription) -> list[bytes]:
+        events = events_through(self._rows(), subscription.views, subscription.bits)
+        return payloads_of(events, subscription.name, self.position)
+
+    def _rows(self) -> list[Judged]:
+        if self._judged is None:
+            self._judged = [Judged(row) for row in self.rows if row.op is not Op.CONTROL]
+        return self._judged
 
 
 class Replay:
