@@ -15,6 +15,8 @@ from snackbase.rules import Auth, Kind, Predicate, Rule, check, parse, predicate
 
 Purpose = Literal["list", "view"]
 Operation = Literal["list", "view", "create", "update", "delete"]
+PERSONAL_CLAIMS = frozenset({"role", "groups", "email"})
+"""Claims that a change of a user's row can change; the id and the account never do."""
 OPERATIONS: tuple[Operation, ...] = ("list", "view", "create", "update", "delete")
 RULES_WITH_DATA = frozenset({"create", "update"})
 """The operations whose rule may ask for `@request.data` (contract §7)."""

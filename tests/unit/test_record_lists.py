@@ -12,11 +12,13 @@ from snackbase.errors import (
 from snackbase.model import (
     Field,
     FieldType,
+    User,
 )
 from snackbase.realtime.position import Positions
 from snackbase.services.listing import ListRequest
-from snackbase.storage.base import SchemaChange
-from tests.support.world import ANN, BOB, TITLE, VIEWS, World, rules
+from snackbase.storage import system
+from snackbase.storage.base import Control, Page, Query, SchemaChange, Statement, Transaction
+from tests.support.world import ANN, BOB, TIME, TITLE, VIEWS, World, rules
 
 # Fields ------------------------------------------------------------------------------------------------------------
 
@@ -61,6 +63,43 @@ async def test_a_list_obeys_rules_that_another_node_has_changed_before_anybody_t
     position = Positions.parse(listing.position)
     assert position is not None
     assert position.version == changed.version
+
+
+async def test_a_list_that_waited_obeys_the_rights_that_its_position_speaks_of(world: World) -> None:
+    await world.collection("posts", TITLE, rules=rules(list_rule="title IN @request.auth.groups"))
+    for title in ("old", "new"):
+        await world.records.create(world.root(), "posts", {"title": title})
+    user = User(
+        id=ANN,
+        account_id=world.accounts["acme"],
+        email="ann@example.org",
+        role="user",
+        role_id=2,
+        groups=("old",),
+        created_at=TIME,
+    )
+    await _note(world, system.insert_user(user, "", error=ValueError("taken")))
+    asked, plain = world.user(groups=("old",)), world.store.list
+
+    async def waits(query: Query) -> Page:
+        moved = msgspec.structs.replace(user, groups=("new",))
+        world.store.list = plain  # type: ignore[method-assign]
+        await _note(
+            world, system.update_user(user, moved, at=TIME, error=None), Control(what="user_rights", subject=ANN)
+        )
+        return await plain(query)
+
+    world.store.list = waits  # type: ignore[method-assign]  # others came first
+    listing = await world.records.list(asked, "posts", ListRequest())
+
+    assert [record["title"] for record in listing.items] == ["new"]
+    position = Positions.parse(listing.position)
+    assert position is not None
+    assert position.seq == (await world.log())[-1].seq
+
+
+async def _note(world: World, statement: Statement, *controls: Control) -> None:
+    await world.store.write(Transaction(account_id=world.accounts["acme"], statements=(statement,), controls=controls))
 
 
 @pytest.mark.parametrize(

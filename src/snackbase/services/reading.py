@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from snackbase.catalog import Catalog, project
+from snackbase.catalog import PERSONAL_CLAIMS, Catalog, project
 from snackbase.errors import NotFound, Unavailable
 from snackbase.model import Head, Position, Principal, Record
 from snackbase.realtime.position import Positions
@@ -22,6 +22,7 @@ from snackbase.services.expansion import Expansion, tree_of
 from snackbase.services.listing import ListRequest, Sort, Where, fields_of, filter_of, sort_of, where_of
 from snackbase.services.preparation import known_id
 from snackbase.storage.base import Page, Query, Store
+from snackbase.storage.system import find_user
 
 RETRIES_AFTER_S = (0.01,) * 19
 """Of a request that met a schema change: its definition was replaced between judging and reading or writing. Each try
@@ -55,9 +56,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One list as one principal may see it: what is read, and what of it is shown."""
+    """One list as one principal may see it: what is read, and what of it is shown. `personal`: by what a change of the
+    user's row can change."""
 
     access: Access
+    personal: bool
     version: int
     where: Where | None
     sort: Sort
@@ -138,6 +141,9 @@ class Reads:
             )
         )
         await self._check(plan, page)
+        if plan.personal and (current := await self._current(principal)) != principal:
+            # The list has waited for its turn, and its position says that what changed meanwhile is in it.
+            return await self._list(current, collection, request)
         more, found = len(page.items) > request.limit, page.items[: request.limit]
         found = found[::-1] if back else found
         items: Sequence[Record] = [project(record, plan.fields) for record in found]
@@ -245,14 +251,23 @@ class Reads:
         if not sort and (place := request.cursor or request.cursor_before):
             sort = cursors.sort_in(cursors.decode(place, definition))
         wanted = filter_of(request.filter, definition, readable)
+        asked = [one for one in (rule, wanted) if one is not None]
         return Plan(
             access=access,
+            personal=any(one.claims & PERSONAL_CLAIMS for one in asked),
             version=version,
             where=where_of((rule, wanted), access.auth, self._store.dialect),
             sort=sort_of(sort, definition, readable),
             fields=fields_of(request.fields, definition, readable),
             readable=readable,
         )
+
+    async def _current(self, principal: Principal) -> Principal:
+        """A user with the rights that their row gives now; others as they are."""
+        user = await find_user(self._store, principal.actor_id or "") if principal.kind == "user" else None
+        if user is None:
+            return principal
+        return msgspec.structs.replace(principal, email=user.email, role=user.role, groups=user.groups)
 
     def _access(self, principal: Principal, collection: str) -> Access:
         definition = self._catalog.by_name(collection)
