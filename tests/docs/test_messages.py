@@ -25,7 +25,8 @@ def test_what_a_client_shall_send_is_understood(snippet: Snippet) -> None:
     message = protocol.decode(snippet.code.encode())
 
     if message.action == "subscribe":
-        protocol.subscribe_requests(message)
+        for request in protocol.subscribe_requests(message):
+            protocol.check_request(request)
 
 
 @pytest.mark.docs

@@ -60,7 +60,7 @@ async def serving(url: str) -> AsyncIterator[House]:
     try:
         async with asyncio.TaskGroup() as tasks:
             house = House(store, Settings(), tasks)
-            store.on_break = house.hub.feeds.doubt
+            store.on_break = house.hub.doubt
             yield house
             for task in house.tasks.copy():
                 task.cancel()

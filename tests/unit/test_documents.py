@@ -255,7 +255,8 @@ def _understood(message: dict[str, Any]) -> bool:
     try:
         read = protocol.decode(json.dumps(message).encode())
         if read.action == "subscribe":
-            protocol.subscribe_requests(read)
+            for request in protocol.subscribe_requests(read):
+                protocol.check_request(request)
     except protocol.ProtocolError:
         return False
     return True

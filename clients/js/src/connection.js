@@ -27,6 +27,8 @@ export class Connection extends Emitter {
 
   /** @type {Map<string, import("./subscription.js").Subscription>} */
   #subscriptions = new Map();
+  /** @type {Map<string, number>} by the names of subscriptions that are gone: questions that are still to be answered */
+  #owed = new Map();
   #options;
   #tokens;
   #backoff;
@@ -77,6 +79,8 @@ export class Connection extends Emitter {
     if (this.state === "closed") throw new SnackBaseError("closed", "This client is closed.");
     if (this.#subscriptions.has(subscription.id)) throw new TypeError(`There is a subscription ${subscription.id} already.`);
     this.#subscriptions.set(subscription.id, subscription);
+    subscription.follow(this.#owed.get(subscription.id) ?? 0);
+    this.#owed.delete(subscription.id);
     clearTimeout(this.#timers.linger);
     if (this.state === "idle") this.#dial();
     else this.ask(subscription);
@@ -97,6 +101,7 @@ export class Connection extends Emitter {
   remove(subscription) {
     if (this.#subscriptions.get(subscription.id) !== subscription) return;
     this.#subscriptions.delete(subscription.id);
+    if (subscription.awaited > 0) this.#owed.set(subscription.id, subscription.awaited);
     this.#outgoing.forget(subscription);
     if (this.#subscriptions.size === 0) this.#timers.linger = setTimeout(() => this.#rest(), LINGER_MS);
     else if (subscription.phase !== "off") this.#outgoing.unsubscribe(subscription.id);
@@ -212,11 +217,21 @@ export class Connection extends Emitter {
       case "error":
         if (message.close_code !== undefined) this.#farewell = message;
         else if (subscription !== undefined) subscription.receive(message);
-        else this.#complained(message);
+        else if (!this.#settled(name)) this.#complained(message);
         return;
       default:
-        subscription?.receive(message);
+        if (subscription !== undefined) subscription.receive(message);
+        else if (message.type === "subscribed") this.#settled(name);
     }
+  }
+
+  /** Whether this answers a question of a subscription that is gone. */
+  #settled(name) {
+    const owed = this.#owed.get(name);
+    if (owed === undefined) return false;
+    if (owed > 1) this.#owed.set(name, owed - 1);
+    else this.#owed.delete(name);
+    return true;
   }
 
   #complained(message) {
@@ -317,6 +332,7 @@ export class Connection extends Emitter {
     this.#link?.close({ dead });
     this.#link = null;
     this.#askable = false;
+    this.#owed.clear();
     for (const subscription of this.#subscriptions.values()) subscription.detach();
   }
 

@@ -20,6 +20,7 @@ export class Feed {
 
   constructor({ connection, id, collection, options, handlers, bubble, closed }) {
     const { operations, filter, fields, since } = options;
+    if (since !== undefined && since !== null && typeof since !== "string") throw new TypeError("since is a text.");
     this.#connection = connection;
     this.#handlers = typeof handlers === "function" ? { event: handlers } : (handlers ?? {});
     this.#bubble = bubble;

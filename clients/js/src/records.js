@@ -57,20 +57,17 @@ export class Records {
 
   /**
    * Every record, page by page in the order of ids: one that is there all the time is in it, whatever is written
-   * meanwhile, because a page begins after an id and not after a number of records.
+   * meanwhile, because a page begins after an id (the cursor holds it) and not after a number of records.
    * @param {{ filter?: string, fields?: string | string[] }} [query]
    * @param {{ signal?: AbortSignal }} [options]
    */
   async *pages({ filter, fields } = {}, options = {}) {
-    let after = null;
-    for (;;) {
-      const beyond = after === null ? null : `id > '${after}'`;
-      const both = filter && beyond ? `(${filter}) && ${beyond}` : (beyond ?? filter);
-      const page = await this.list({ filter: both, fields, sort: "id", limit: PAGE, total: false }, options);
+    let cursor;
+    do {
+      const page = await this.list({ filter, fields, sort: "id", cursor, limit: PAGE, total: false }, options);
       yield page;
-      if (page.items.length < PAGE) return;
-      after = page.items[page.items.length - 1].id;
-    }
+      cursor = page.next_cursor;
+    } while (cursor);
   }
 
   #one(id) {

@@ -35,6 +35,7 @@ export class Subscription {
    * @param {{ sort?: string, limit?: number }} [snapshot]
    */
   constructor(id, request, sink, snapshot = {}) {
+    check({ ...request, sort: snapshot.sort });
     this.id = id;
     this.collection = request.collection;
     this.sink = sink;
@@ -72,6 +73,16 @@ export class Subscription {
     this.#asked = this.wants;
     this.#transaction = [];
     return question;
+  }
+
+  /** How many questions are still to be answered. */
+  get awaited() {
+    return this.#awaited;
+  }
+
+  /** Answers to questions of an earlier subscription of this name are still to come. */
+  follow(count) {
+    this.#awaited = count;
   }
 
   /** The connection is gone. */
@@ -188,6 +199,17 @@ export class Subscription {
     if (message.position !== undefined) this.cursor = message.position;
     this.sink.events(events);
   }
+}
+
+/** A value of a wrong type would have the server refuse the message, with all the subscriptions that it asks for. */
+function check({ collection, operations, filter, fields, sort }) {
+  const texts = (value) => Array.isArray(value) && value.every((one) => typeof one === "string");
+  const given = (value) => value !== undefined && value !== null;
+  if (typeof collection !== "string") throw new TypeError("collection is a text.");
+  if (given(operations) && !texts(operations)) throw new TypeError("operations is a list of texts.");
+  if (given(filter) && typeof filter !== "string") throw new TypeError("filter is a text.");
+  if (given(fields) && typeof fields !== "string" && !texts(fields)) throw new TypeError("fields is a list of texts.");
+  if (given(sort) && typeof sort !== "string") throw new TypeError("sort is a text.");
 }
 
 function defined(object) {

@@ -99,6 +99,31 @@ test("a heartbeat during the replay of one moves the place of no other", async (
   assert.deepEqual([live.cursor, late.cursor], ["p61", "p61"]);
 });
 
+test("what an earlier subscription of a name is still told is not taken for the answer to its successor", async (context) => {
+  const { connection, socket, subscribe, errors } = scene(context);
+  subscribe("other");
+  const one = await socket();
+  await one.open();
+  one.tell({ type: "subscribed", id: "other", position: "p1" });
+  const seen = [];
+  const follow = async (wants) => {
+    const subscription = subscribe("list", { wants, cursor: "p1" });
+    subscription.sink.page = (records) => seen.push(...records);
+    await wait();
+    return subscription;
+  };
+  for (const wants of ["snapshot", "since"]) connection.remove(await follow(wants));
+  await follow("snapshot");
+  one.tell({ type: "subscribed", id: "list", position: "p2" });
+  one.tell({ type: "snapshot", id: "list", subscription: "list", data: ["of the first"], complete: true });
+  one.tell({ type: "error", id: "list", code: "forbidden", message: "to the second" });
+  assert.deepEqual(seen, []);
+  one.tell({ type: "subscribed", id: "list", position: "p3" });
+  one.tell({ type: "snapshot", id: "list", subscription: "list", data: ["of the third"], complete: true });
+  assert.deepEqual(seen, ["of the third"]);
+  assert.deepEqual(errors, []);
+});
+
 test("a heartbeat moves those who are told of the past together, from the same place", async (context) => {
   const { socket, subscribe } = scene(context);
   const all = ["a", "b"].map((id) => subscribe(id, { wants: "since", cursor: "p10" }));

@@ -26,6 +26,12 @@ test("a transaction is handed over whole, and the cursor passes it whole", () =>
   assert.equal(told.at(-1)[1].length, 2);
 });
 
+test("what would have the server refuse a whole message is refused before it is sent", () => {
+  const wrong = [{ collection: 1 }, { operations: "create" }, { filter: {} }, { fields: [1] }];
+  for (const more of wrong) assert.throws(() => new Subscription("a", { collection: "posts", ...more }, {}), TypeError);
+  assert.throws(() => new Subscription("a", { collection: "posts" }, {}, { sort: ["title"] }), TypeError);
+});
+
 test("half a transaction is forgotten with its connection", () => {
   const { subscription, told, kinds } = scene("live");
   subscription.ask(1);

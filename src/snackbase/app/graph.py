@@ -163,7 +163,7 @@ def build(
     hub, realtime = _realtime(core, records, hooks, counters, positions, origins, bus, spawn)
     store.on_commit = hub.committed
     store.on_hint = hub.neighbours.noticed
-    store.on_break = hub.feeds.doubt
+    store.on_break = hub.doubt
     store.on_schema = hub.schema_changed
 
     core.accounts.on_entry = _entry_hooks(hooks, later)

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import monotonic
 
+import structlog
+
 from snackbase.errors import (
     ACCOUNT_DISABLED,
     BAD_REQUEST,
@@ -32,6 +34,8 @@ from snackbase.model import Head, rfc3339
 from snackbase.realtime import protocol
 from snackbase.realtime.protocol import ClientMessage, Echo, ProtocolError, SubscribeRequest
 from snackbase.realtime.session import State, Subscription, Timing
+
+log = structlog.get_logger("snackbase.hub")
 
 INBOX = 64
 """Messages that may wait behind one that is being served before the transport stops reading."""
@@ -142,17 +146,24 @@ class Dialogue:
         if message.action != "subscribe":
             return False
         subscriptions = message.subscriptions or ()
-        from_the_past = message.since or message.snapshot or any(one.since or one.snapshot for one in subscriptions)
+        # An empty position is one that cannot be read, and is told so.
+        asked = [(message.since, message.snapshot), *((one.since, one.snapshot) for one in subscriptions)]
+        from_the_past = any(since is not None or snapshot for since, snapshot in asked)
         named = [message.collection, *(one.collection for one in subscriptions)]
         unknown = any(name and not self._rights.knows(name) for name in named)
-        return bool(from_the_past) or unknown or self._hooks.has("on_realtime_subscribe")
+        return from_the_past or unknown or self._hooks.has("on_realtime_subscribe")
 
     async def _work(self, connection: Connection) -> None:
         """Serve the inbox in order, then forget it."""
         inbox = connection.inbox
         while inbox and connection.state is not State.ENDED:
             await self._turns.take()
-            await self._serve_waiting(connection, inbox.popleft())
+            try:
+                await self._serve_waiting(connection, inbox.popleft())
+            except Exception:
+                # A defect of ours: who is not answered must not wait for ever, nor for what came after it.
+                log.exception("message_failed", connection_id=connection.id)
+                connection.cut()
             connection.flush()
             if connection.link is not None and len(inbox) == INBOX // 2:
                 connection.link.resume_reading()
@@ -230,6 +241,7 @@ class Dialogue:
     async def _subscribe_one(
         self, connection: Connection, request: SubscribeRequest, action: str | None
     ) -> tuple[Subscription, Head] | None:
+        protocol.check_request(request)
         if not self._rights.knows(request.collection):
             # Another node may have made it a moment ago.
             with contextlib.suppress(SnackBaseError):
@@ -299,6 +311,7 @@ class Dialogue:
         Raises:
             ProtocolError: subscription_limit, collection_not_found, forbidden, invalid_filter, invalid_fields, ...
         """
+        protocol.check_request(request)
         self._check_room(connection, request)
         subscription = self._rights.judge(connection, request)
         self._rights.check_cost(connection, subscription)

@@ -192,7 +192,7 @@ class Feeds:
         live.ready = None
         live.quiet_since = monotonic()
         ready.set_result(None)
-        if live.announced > live.at.seq:
+        if live.doubtful or live.announced > live.at.seq:
             self._repair(live)
 
     def accept(self, changes: Sequence[Change]) -> None:

@@ -105,9 +105,6 @@ class Hub:
             slow=self._slow,
         )
 
-        async def reload_of(connection: Connection) -> Principal:
-            return await reload(connection.identity, connection.feed.account_id)
-
         self._passages = Passages(store.read_changes, position=self._token, counters=counters)
         self._replays = Replays(
             self._passages,
@@ -122,7 +119,7 @@ class Hub:
             budget=Budget(user=settings.realtime_max_judged_per_user, account=settings.realtime_max_judged_per_account),
             unreplay=self._replays.drop,
             go_on=lambda connection, subscription, place: self._past.go_on(connection, subscription, place),
-            reload=reload_of,
+            reload=lambda connection: reload(connection.identity, connection.feed.account_id),
             end=self.end,
             position=self.position,
             spawn=spawn,
@@ -300,7 +297,7 @@ class Hub:
         await self._dialogue.subscribe_all(connection, requests, action=None, refused=refused)
 
     def beat(self, connection: Connection) -> None:
-        """A heartbeat now: the first message of a stream without subscriptions."""
+        """A heartbeat now, if everything is live: what a stream that was told nothing yet can be resumed from."""
         if connection.state is State.LIVE:
             self._time.beat(connection)
             connection.flush()
@@ -418,14 +415,18 @@ class Hub:
         """The store is ahead of a feed, as a snapshot showed."""
         self._spawn(self.feeds.check([account_id]), name="feed-check")
 
+    def doubt(self) -> None:
+        """The database may have lost what it had committed: what was read of the log may not be of its history."""
+        self._passages.clear()
+        self.feeds.doubt()
+
     def _lost_history(self, live: LiveFeed, reason: str) -> None:
         """The log was pruned past what this feed had still to read, or (`ahead`) lost what it has told."""
-        for connection in [one for one in live.connections if isinstance(one, Connection) and one.live is live]:
+        for connection in [one for one in live.connections if isinstance(one, Connection)]:
             if reason == "ahead":
                 connection.cut()
-            for subscription in connection.subscriptions.values():
-                self.rights.resync(connection, subscription, reason)
-            connection.flush()
+            elif connection.state is State.LIVE:
+                self.rights.missed(connection, live, reason)
 
     async def refresh(self) -> None:
         """Another process may have changed a schema or a rule; its announcements do not come here."""

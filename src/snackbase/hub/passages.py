@@ -67,6 +67,7 @@ class Passages:
         self._position = position
         self._counters = counters
         self._stretches: dict[str, list[Stretch]] = {}
+        self._clears = 0
 
     def at_hand(self, account_id: str, seq: int, most: int, now: float) -> list[Passage]:
         """What follows `seq`, as far as it is kept; empty = it has to be read."""
@@ -84,9 +85,10 @@ class Passages:
         """
         stretches = self._stretches.get(account_id, [])
         later = min((stretch.after for stretch in stretches if stretch.after > seq), default=None)
+        clears = self._clears
         rows = await self._whole(account_id, seq, CHUNK_ROWS if later is None else min(CHUNK_ROWS, later - seq))
-        # Others ran meanwhile: what they read of the same place stands already.
-        if not self.at_hand(account_id, seq, 1, now):
+        # Others ran meanwhile: what they read of the same place stands already, or nothing read before holds any more.
+        if clears == self._clears and not self.at_hand(account_id, seq, 1, now):
             self._keep(account_id, self._made(account_id, rows), seq, now)
 
     async def _whole(self, account_id: str, seq: int, limit: int) -> list[Change]:
@@ -156,5 +158,6 @@ class Passages:
                 del self._stretches[account_id]
 
     def clear(self) -> None:
-        """Positions are made under rules that no longer hold: make everything anew."""
+        """Positions are made under rules that no longer hold, or rows may be of a lost history: make it all anew."""
+        self._clears += 1
         self._stretches.clear()

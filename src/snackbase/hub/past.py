@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from snackbase.catalog import Catalog
+from snackbase.catalog import PERSONAL_CLAIMS, Catalog
 from snackbase.errors import SnackBaseError, TooLarge
 from snackbase.hub.connection import Connection
 from snackbase.hub.feeds import LiveFeed
 from snackbase.hub.replays import HIGH_WATER, WAIT_S, Replays
-from snackbase.hub.rights import PERSONAL_CLAIMS, Rights
+from snackbase.hub.rights import Rights
 from snackbase.hub.standings import Standings
 from snackbase.metrics import Counters, add
 from snackbase.model import Head, Position, Principal, Record, rfc3339
@@ -124,7 +124,6 @@ class Past:
             self._rights.put(connection, subscription)
             self.acknowledge(connection, subscription, self._position(connection.feed), action)
             add(self._counters.resumes, "resync")
-            add(self._counters.resyncs, reason)
             self._rights.resync(connection, subscription, reason)
             return None
         add(self._counters.resumes, "recovered")
@@ -163,7 +162,6 @@ class Past:
         """The log was pruned under the replay: what was told stays true, the rest has to be fetched."""
         for subscription, _ in replay.parts:
             self._rights.join(connection, subscription)
-            add(self._counters.resyncs, "expired")
             self._rights.resync(connection, subscription, "expired")
 
     # From the whole set ----------------------------------------------------------------------------------------------
@@ -182,6 +180,9 @@ class Past:
             raise ProtocolError("invalid_message", "`*` has no snapshot.", collection=EVERY_COLLECTION)
         self._rights.judge(connection, request)
         async with self._reading.turn(connection.feed.account_id):
+            if _ended(connection):
+                # It gave up waiting. Read for all who did, the queue would never get shorter.
+                return
             found, pages = await self._consistent(connection, request, options.sort or "", size)
         if connection.state is not State.LIVE:
             return
@@ -229,6 +230,10 @@ class Past:
             await asyncio.sleep(0)
         if connection.state is State.LIVE:
             self._replays.begin(connection, replay)
+
+
+def _ended(connection: Connection) -> bool:
+    return connection.state is State.ENDED
 
 
 async def _pages(request: SubscribeRequest, items: Sequence[Record], size: int) -> deque[bytes]:

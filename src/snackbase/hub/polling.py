@@ -80,12 +80,12 @@ class Polling:
         if not 1 <= limit <= MOST_EVENTS:
             raise BadRequest(f"limit is 1 to {MOST_EVENTS}, not {limit}.", code="invalid_limit")
         account_id = principal.account_id
-        judged = [subscription_of(self._catalog, principal, request, frozenset()) for request in requests]
+        judged = self._judge(principal, requests)
         if since is None:
             head = await self._store.head(account_id)
             return Polled(events=(), position=self._token(account_id, head), has_more=False)
         standing = await self._standings.of(account_id, principal.actor_id, since)
-        judged = [subscription_of(self._catalog, principal, one.request, frozenset()) for one in judged]
+        judged = self._judge(principal, requests)
         for subscription in judged:
             reason = self._standings.refusal(standing, subscription)
             if reason is not None:
@@ -93,6 +93,12 @@ class Polling:
         if standing.reason is not None:
             raise _gone(standing.reason)
         return await self._read(account_id, judged, standing.place, standing.head, limit)
+
+    def _judge(self, principal: Principal, requests: Sequence[SubscribeRequest]) -> list[Subscription]:
+        """Raises ProtocolError."""
+        named = [self._catalog.by_name(request.collection) for request in requests]
+        unnamed = frozenset(definition.collection.id for definition in named if definition is not None)
+        return [subscription_of(self._catalog, principal, request, unnamed) for request in requests]
 
     async def _read(
         self, account_id: str, subscriptions: Sequence[Subscription], at: Head, head: Head, limit: int

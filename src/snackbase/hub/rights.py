@@ -14,10 +14,11 @@ from time import monotonic
 import msgspec
 import structlog
 
-from snackbase.catalog import Catalog
+from snackbase.catalog import PERSONAL_CLAIMS, Catalog
 from snackbase.errors import (
     ACCOUNT_DISABLED,
     CLOSINGS,
+    OVERLOADED,
     TOKEN_REVOKED,
     USER_DISABLED,
     Closing,
@@ -55,10 +56,6 @@ class _Waiting(msgspec.Struct):
     subscription: Subscription
     reason: str | None
     place: Head | None = None
-
-
-PERSONAL_CLAIMS = frozenset({"role", "groups", "email"})
-"""Claims that a change of a user's row can change; the id and the account never do."""
 
 
 class Rights:
@@ -213,9 +210,13 @@ class Rights:
     def _refresh_every(self, connection: Connection) -> None:
         """The unnamed subscriptions changed, so `*` covers other collections than before."""
         for key, subscription in list(connection.subscriptions.items()):
-            if subscription.collection_id == EVERY_COLLECTION and subscription.membership is not None:
+            if subscription.collection_id != EVERY_COLLECTION:
+                continue
+            fresh = self.judge(connection, subscription.request)
+            if subscription.membership is None:
+                subscription.views, subscription.claims = fresh.views, fresh.claims
+            else:
                 self._leave(connection, subscription)
-                fresh = self.judge(connection, subscription.request)
                 fresh.since_seq = subscription.since_seq
                 connection.subscriptions[key] = fresh
                 self._join(connection, fresh)
@@ -245,6 +246,15 @@ class Rights:
             elif what == "user_rights":
                 self._rights_changed(connection)
 
+    def missed(self, connection: Connection, live: LiveFeed, reason: str) -> None:
+        """Changes of an account went past a connection unread; changes of rights may have been among them."""
+        self._rights_changed(connection)
+        # Those that are held are told by what holds them: a replay meets the same gap.
+        joined = [one for one in connection.subscriptions.values() if one.membership is not None]
+        while joined and connection.live is live:
+            self.resync(connection, joined.pop(0), reason, last=not joined)
+        connection.flush()
+
     def renewing(self, connection: Connection, subscription: Subscription) -> bool:
         """Whether the rights it depends on are being asked for: it is held then, and judged by them afterwards."""
         return connection.renewals > 0 and bool(subscription.claims & PERSONAL_CLAIMS)
@@ -261,7 +271,7 @@ class Rights:
             await self._renewed(connection)
         except SnackBaseError as error:
             # Whatever keeps the current rights from being known must not leave the old ones in force.
-            self._end(connection, CLOSINGS.get(error.code, TOKEN_REVOKED))
+            self._end(connection, CLOSINGS.get(error.code, TOKEN_REVOKED if error.status < 500 else OVERLOADED))
 
     async def recheck(self, connection: Connection, read_at: float) -> None:
         """Ask for the principal anew if it may have changed before the feed was followed: that was told to nobody here.
@@ -341,7 +351,9 @@ class Rights:
     def _look_anew(self, connection: Connection, key: str, subscription: Subscription) -> None:
         """It is being replayed, or waits for something: it goes on where it is, and sees what it sees now."""
         fresh = self._fresh(connection, key, subscription)
-        if fresh is not None:
+        if fresh is None:
+            connection.flush()
+        else:
             subscription.views, subscription.claims = fresh.views, fresh.claims
 
     # Judging anew ----------------------------------------------------------------------------------------------------
@@ -389,7 +401,6 @@ class Rights:
                 return
         self.join(connection, fresh)
         if reason is not None:
-            add(self._counters.resyncs, reason)
             self.resync(connection, fresh, reason)
 
     def _fresh(self, connection: Connection, key: str, subscription: Subscription) -> Subscription | None:
@@ -417,12 +428,13 @@ class Rights:
         fresh.since_seq = connection.feed.at.seq
         return fresh
 
-    def resync(self, connection: Connection, subscription: Subscription, reason: str) -> None:
-        """Tell the client to fetch the list again; live events go on from the position told."""
+    def resync(self, connection: Connection, subscription: Subscription, reason: str, *, last: bool = True) -> None:
+        """Tell the client to fetch the list again; live events go on from the position told. `last`: of several."""
+        add(self._counters.resyncs, reason)
         position = self._position(connection.feed)
         payload = protocol.resync(subscription.request.collection, reason, position, name=subscription.request.id)
-        wire = connection.wire
-        connection.out.append(wire.message(payload) if connection.held else wire.resumable(payload, position.encode()))
+        wire, resumable = connection.wire, last and not connection.held
+        connection.out.append(wire.resumable(payload, position.encode()) if resumable else wire.message(payload))
 
 
 def _costly(subscription: Subscription) -> bool:

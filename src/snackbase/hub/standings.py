@@ -6,8 +6,7 @@ the versions of its collections. The one answer for WebSocket, SSE and polling.
 
 import msgspec
 
-from snackbase.catalog import Catalog
-from snackbase.hub.rights import PERSONAL_CLAIMS
+from snackbase.catalog import PERSONAL_CLAIMS, Catalog
 from snackbase.model import Head
 from snackbase.realtime.position import Positions, Token
 from snackbase.realtime.protocol import EVERY_COLLECTION

@@ -158,8 +158,11 @@ def _decode(decoder: msgspec.json.Decoder[Any], payload: str | bytes) -> Any:
 def subscribe_requests(message: ClientMessage) -> tuple[SubscribeRequest, ...]:
     """The subscriptions a `subscribe` message asks for: its own, or its list's with the shared `since` filled in.
 
+    Those of a list are still to be checked, each by itself: one that cannot be right must not take the others with it,
+    which are all that a client had when it comes back.
+
     Raises:
-        ProtocolError: neither or both forms, or a request that cannot be right.
+        ProtocolError: neither or both forms, or a single request that cannot be right.
     """
     if message.subscriptions is not None:
         alone = (message.collection, message.operations, message.filter, message.fields, message.snapshot, message.id)
@@ -167,20 +170,17 @@ def subscribe_requests(message: ClientMessage) -> tuple[SubscribeRequest, ...]:
             raise ProtocolError("invalid_message", "Give either `subscriptions` or one subscription's own keys.")
         if not message.subscriptions:
             raise ProtocolError("invalid_message", "`subscriptions` is empty.")
-        requests = tuple(
+        return tuple(
             request if request.since is not None or message.since is None else _with_since(request, message.since)
             for request in message.subscriptions
         )
-    else:
-        if message.collection is None:
-            raise ProtocolError("invalid_message", "`subscribe` needs a `collection`.")
-        one = _live_request(message.collection, message.operations, message.filter, message.fields, message.id)
-        if message.since is not None or message.snapshot is not None:
-            one = msgspec.structs.replace(one, since=message.since, snapshot=message.snapshot)
-        requests = (one,)
-    for request in requests:
-        check_request(request)
-    return requests
+    if message.collection is None:
+        raise ProtocolError("invalid_message", "`subscribe` needs a `collection`.")
+    one = _live_request(message.collection, message.operations, message.filter, message.fields, message.id)
+    if message.since is not None or message.snapshot is not None:
+        one = msgspec.structs.replace(one, since=message.since, snapshot=message.snapshot)
+    check_request(one)
+    return (one,)
 
 
 @lru_cache(maxsize=1024)

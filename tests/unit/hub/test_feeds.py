@@ -292,3 +292,29 @@ async def test_few_accounts_are_looked_after_twice_a_second_and_many_never_more_
             await made.feeds.acquire(f"account {len(made.feeds)}")
         pauses.append(made.feeds.pause_s)
     assert pauses == [0.5, 0.5, 1.0, 1.5]
+
+
+async def test_a_feed_whose_head_was_read_before_a_promotion_is_in_doubt_afterwards() -> None:
+    made = Scene([1, 1], bus=OpenBus())
+    store, old = made.store, made.store.head
+    store.committed = 2
+    read, told = asyncio.Event(), asyncio.Event()
+
+    async def slow(account_id: str) -> Head:
+        head = await old(account_id)
+        read.set()
+        await told.wait()
+        return head
+
+    store.head = slow  # type: ignore[method-assign]  # the answer is on its way
+    opening = asyncio.create_task(made.feeds.acquire("a"))
+    await read.wait()
+    store.head = old  # type: ignore[method-assign]
+    store.rows = [msgspec.structs.replace(row, ts_us=row.ts_us + LATER_US * (row.seq > 1)) for row in log_of([1, 1])]
+    made.feeds.doubt()
+    told.set()
+    live = await opening
+    await made.settle()
+
+    assert made.lost == 1
+    assert live.at == Head(2, 2 + LATER_US)

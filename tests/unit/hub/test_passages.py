@@ -84,3 +84,18 @@ async def test_more_than_the_budget_is_not_kept_however_much_it_is_used() -> Non
     log.passages.forget(0.0)
 
     assert not log.passages.at_hand("acme", 0, 1, 0.0)
+
+
+async def test_what_was_being_read_when_all_was_dropped_is_not_kept() -> None:
+    log = Log(10)
+    plain = log.read
+
+    async def interrupted(account_id: str, after: int, limit: int) -> list[Change]:
+        rows = await plain(account_id, after, limit)
+        log.passages.clear()
+        return rows
+
+    log.passages = Passages(interrupted, position=log.position, counters=log.counters)
+    await log.passages.fetch("acme", 0, 0.0)
+
+    assert not log.passages.at_hand("acme", 0, 1, 0.0)

@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
-from snackbase.model import Change, Collection, Field, FieldType, Position
-from snackbase.storage.base import Control, Query
+from snackbase import errors
+from snackbase.errors import Unavailable
+from snackbase.hub.past import READING
+from snackbase.model import Change, Collection, Field, FieldType, Position, Principal
+from snackbase.realtime.protocol import ProtocolError, SubscribeRequest
+from snackbase.services.reading import Snapshot
+from snackbase.storage.base import Control, Query, Window
 from tests.storage.support import creating, deleting, text, updating
 
-from .support import OPEN, SSE, WEBSOCKET, Client, House, house, person
+from .support import OPEN, SSE, WEBSOCKET, Client, Gate, House, LineWire, house, person
 
 
 @pytest.fixture
@@ -102,7 +108,7 @@ async def test_from_the_beginning_everything_comes_back_in_order_with_the_same_b
 
 async def test_an_unreadable_position_is_unknown(scene: Scene) -> None:
     await scene.write()
-    for since in ("garbage", "a.b.c", "x" * 200):
+    for since in ("garbage", "a.b.c", "x" * 200, ""):
         client = await scene.since(since)
         assert client.messages("resync")[0]["reason"] == "unknown"
 
@@ -187,6 +193,159 @@ async def test_a_log_pruned_under_a_replay_is_expired_and_live_from_then(scene: 
     await scene.write()
     await client.until(lambda: len(client.events()) == seen + 1)
     assert numbers(client)[-1] == 501
+
+
+@pytest.mark.parametrize("wire", [WEBSOCKET, SSE])
+async def test_who_was_behind_what_was_pruned_is_told_for_each_subscription_before_the_stream_can_be_resumed(
+    scene: Scene, tmp_path: Path, wire: LineWire
+) -> None:
+    client = await scene.home.client(person("ann", scene.account), wire=wire, subscriptions=3)
+    for name in ("a", "b", "c"):
+        client.send(action="subscribe", collection="posts", id=name)
+    await unheard(scene, tmp_path)
+    await client.until(lambda: len(client.messages("resync")) == 3)
+    assert [(m["reason"], m["subscription"]) for m in client.messages("resync")] == [
+        ("expired", "a"),
+        ("expired", "b"),
+        ("expired", "c"),
+    ]
+    told = [line.startswith(b"id ") for line in client.lines() if b'"resync"' in line]
+    assert told[:2] == [False, False], "who resumed from there would never be told the third"
+    assert told[2]
+    await scene.write()
+    await client.until(lambda: len(client.events()) == 3)
+
+
+async def test_what_changed_in_somebodys_rights_is_in_force_also_when_its_row_was_pruned_unread(
+    scene: Scene, tmp_path: Path
+) -> None:
+    gone = await scene.home.client(person("ann", scene.account))
+    gone.send(action="subscribe", collection="posts")
+    moved = await scene.home.client(person("bob", scene.account))
+    moved.send(action="subscribe", collection="posts", filter="@has_role('editor') || n > 1000")
+    await moved.until_types("subscribed")
+    del scene.home.people["ann"]
+    scene.home.people["bob"] = person("bob", scene.account, role="editor")
+    await unheard(
+        scene,
+        tmp_path,
+        Control(what="user_disabled", subject="ann"),
+        Control(what="user_rights", subject="bob"),
+    )
+    await gone.until(lambda: gone.link.closed is not None)
+    assert gone.link.closed is errors.USER_DISABLED
+    await moved.until_types("resync")
+    await scene.write()
+    await moved.until_types("posts.create")
+
+
+async def unheard(scene: Scene, folder: Path, *controls: Control) -> None:
+    """Ten rows that the hub did not hear of and can no longer read."""
+    heard, scene.home.store.on_commit = scene.home.store.on_commit, lambda _changes: None
+    if controls:
+        await scene.home.write(scene.account, controls=controls)
+    await scene.write(10)
+    prune(folder, scene.account, 9)
+    scene.home.store.on_commit = heard
+    await scene.home.hub.feeds.check([scene.account])
+
+
+async def test_a_stream_that_comes_back_to_a_filter_that_means_nothing_any_more_keeps_its_others(scene: Scene) -> None:
+    since = await scene.write()
+    await scene.write()
+    client = await scene.home.client(person("ann", scene.account), wire=SSE, subscriptions=2)
+    asked = [SubscribeRequest(collection="posts", id=name, since=since) for name in ("gone", "here")]
+    asked[0] = msgspec.structs.replace(asked[0], filter="dropped = 1")
+    with pytest.raises(ProtocolError):
+        await scene.home.hub.subscribe_all(client.connection, asked, resuming=False)
+    await scene.home.hub.subscribe_all(client.connection, asked, resuming=True)
+    await client.until(lambda: client.messages("caught_up"))
+    assert [(m["id"], m["reason"]) for m in client.messages("unsubscribed")] == [("gone", "forbidden")]
+    assert [(event["subscription"], event["data"]["n"]) for event in client.events()] == [("here", 2)]
+
+
+@pytest.mark.parametrize("resuming", [False, True])
+async def test_a_fault_of_the_store_is_none_of_the_streams_and_passes(scene: Scene, resuming: bool) -> None:
+    async def fails(account_id: str, seq: int) -> Window:
+        raise Unavailable("The database is away.", code="storage_busy", retry_after_s=1)
+
+    asked = SubscribeRequest(collection="posts", since=await scene.write())
+    scene.home.store.window = fails  # type: ignore[method-assign]  # for a moment
+    client = await scene.home.client(person("ann", scene.account), wire=SSE, subscriptions=1)
+    with pytest.raises(ProtocolError) as refused:
+        await scene.home.hub.subscribe_all(client.connection, [asked], resuming=resuming)
+    assert (refused.value.over_http().status, refused.value.over_http().code) == (503, "storage_busy")
+    assert client.messages("unsubscribed") == []
+
+
+@pytest.mark.parametrize("since", [False, True])
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"collection": "no-name"}, "collection_not_found"),
+        ({"collection": "posts", "filter": "n = 1 || " * 300 + "n = 2"}, "invalid_filter"),
+        ({"collection": "posts", "operations": ["created"]}, "invalid_operations"),
+        ({"collection": "posts", "operations": []}, "invalid_operations"),
+        ({"collection": "posts", "snapshot": True, "since": "x"}, "invalid_message"),
+    ],
+)
+async def test_one_subscription_that_cannot_be_right_takes_none_of_its_message_with_it(
+    scene: Scene, wrong: dict[str, Any], code: str, since: bool
+) -> None:
+    place = {"since": await scene.write()} if since else {}
+    client = await scene.home.client(person("ann", scene.account))
+    asked = [{"collection": "posts", "id": "first"}, {**wrong, "id": "wrong"}, {"collection": "posts", "id": "last"}]
+    client.send(action="subscribe", subscriptions=[place | one for one in asked])
+    await client.until(lambda: len(client.messages("error", "subscribed")) == 3)
+    told = [(m["type"], m["id"], m.get("code")) for m in client.messages("error", "subscribed")]
+    assert told == [("subscribed", "first", None), ("error", "wrong", code), ("subscribed", "last", None)]
+    await scene.write()
+    await client.until(lambda: len(client.events()) == 2)
+
+
+async def test_live_events_do_not_wait_for_a_message_that_is_still_being_served(scene: Scene) -> None:
+    await scene.home.collection("notes")
+    gate = Gate()
+    gate.shut()
+
+    @scene.home.hooks.on_realtime_subscribe(collection="notes")
+    async def waits() -> None:
+        await gate.passed()
+
+    client = await scene.home.client(person("ann", scene.account))
+    client.send(action="subscribe", subscriptions=[{"collection": "posts"}, {"collection": "notes"}])
+    await gate.met.wait()
+    await scene.write()
+    await client.until_types("subscribed", "posts.create")
+    gate.open()
+    await client.until_types("subscribed")
+
+
+async def test_a_collection_deleted_during_its_replay_is_told_and_the_others_live_on(scene: Scene) -> None:
+    notes = await scene.home.collection("notes", text("title"))
+    start = await scene.start()
+    await scene.write(100)
+    client = await scene.home.client(person("ann", scene.account))
+    client.send(action="subscribe", collection="notes")
+    client.link.stuck = 1 << 18
+    client.send(action="subscribe", collection="posts", since=start)
+    await client.until_types("subscribed", "subscribed")
+    await scene.home.drop(scene.posts)
+    await client.until_types("unsubscribed")
+    assert client.messages("unsubscribed")[0]["reason"] == "collection_deleted"
+    await scene.home.write(scene.account, creating(notes, {"title": "x"}))
+    await client.until_types("notes.create")
+
+
+async def test_a_client_whose_message_meets_a_defect_is_cut_off_and_not_left_waiting(scene: Scene) -> None:
+    async def fails(*_asked: object) -> None:
+        raise RuntimeError("a defect of ours")
+
+    scene.home.hub._past.resume = fails  # type: ignore[method-assign,assignment]  # what it never does
+    client = await scene.home.client(person("ann", scene.account))
+    client.send(action="subscribe", collection="posts", since=await scene.start())
+    await client.until(lambda: client.link.aborted)
+    assert scene.home.hub.size == 0
 
 
 async def test_rules_changed_since_are_rights_and_nothing_is_replayed(scene: Scene) -> None:
@@ -366,6 +525,48 @@ async def test_one_list_over_everything_resumes_and_is_schema_when_collections_c
             assert client.messages("resync")[0]["reason"] == reason
 
 
+@pytest.mark.parametrize("asked", [("*", "posts"), ("posts", "*")])
+async def test_on_a_replay_too_an_unnamed_subscription_takes_precedence_over_everything(
+    scene: Scene, asked: tuple[str, str]
+) -> None:
+    notes = await scene.home.collection("notes", Field(name="n", type=FieldType.NUMBER))
+    start = await scene.start()
+    for number in range(1, 9):
+        await scene.home.write(scene.account, creating(notes if number % 2 else scene.posts, {"n": number}))
+    client = await scene.home.client(person("ann", scene.account))
+    client.send(action="subscribe", since=start, subscriptions=[{"collection": name} for name in asked])
+    await client.until_types("caught_up", "caught_up")
+    heard = [(event["type"], event.get("subscription"), event["data"]["n"]) for event in client.events()]
+    assert heard == [("notes.create", "*", n) if n % 2 else ("posts.create", None, n) for n in range(1, 9)]
+
+
+async def test_who_polls_for_a_collection_and_for_everything_gets_each_event_once(scene: Scene) -> None:
+    notes = await scene.home.collection("notes", Field(name="n", type=FieldType.NUMBER))
+    start = await scene.start()
+    for number in range(1, 5):
+        await scene.home.write(scene.account, creating(notes if number % 2 else scene.posts, {"n": number}))
+    asked = [SubscribeRequest(collection=name) for name in ("*", "posts")]
+    principal = person("ann", scene.account).principal
+    polled = await scene.home.hub.polling.changes(principal, asked, since=start, limit=100)
+    heard = [(event["type"], event.get("subscription")) for event in map(msgspec.json.decode, polled.events)]
+    assert heard == [("notes.create", "*"), ("posts.create", None)] * 2
+
+
+async def test_what_an_unsubscribed_collection_writes_comes_by_everything_that_is_still_replayed(scene: Scene) -> None:
+    start = await scene.start()
+    await scene.write(100)
+    client = await scene.home.client(person("ann", scene.account))
+    client.send(action="subscribe", collection="posts")
+    client.link.stuck = 1 << 18
+    client.send(action="subscribe", collection="*", since=start)
+    await client.until(lambda: len(client.messages("subscribed")) == 2)
+    client.send(action="unsubscribe", collection="posts")
+    await scene.write()
+    client.link.stuck = 0
+    await client.until_types("caught_up")
+    assert numbers(client)[-1] == 101
+
+
 async def test_unsubscribing_or_replacing_during_a_replay_ends_it(scene: Scene) -> None:
     start = await scene.start()
     await scene.write(300)
@@ -433,6 +634,30 @@ async def test_a_snapshot_is_the_list_and_what_commits_later_follows_it(scene: S
     await scene.write()
     await client.until_types("posts.create")
     assert numbers(client) == [26]
+
+
+async def test_no_set_is_read_for_who_gave_up_waiting_for_it(scene: Scene) -> None:
+    read: list[str | None] = []
+    full = asyncio.Event()
+    plain = scene.home.records.snapshot
+
+    async def counted(principal: Principal, request: SubscribeRequest, sort: str, most: int) -> Snapshot:
+        read.append(principal.actor_id)
+        if len(read) == READING - 1:
+            full.set()
+        return await plain(principal, request, sort, most)
+
+    scene.home.records.snapshot = counted  # type: ignore[method-assign]  # who it is read for
+    scene.home.read.shut()
+    names = ["ann", "bob", "cid", "dan", "eve"]
+    clients = {name: await scene.home.client(person(name, scene.account)) for name in names}
+    for client in clients.values():
+        client.send(action="subscribe", collection="posts", snapshot=True)
+    await full.wait()
+    clients["dan"].connection.lost(1006, "")
+    scene.home.read.open()
+    await clients["eve"].until_types("caught_up")
+    assert read == ["ann", "bob", "cid", "eve"]
 
 
 async def test_an_empty_set_is_one_complete_page(scene: Scene) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from snackbase import errors
-from snackbase.errors import Unauthorized
+from snackbase.errors import Unauthorized, Unavailable
 from snackbase.hub import Opening
 from snackbase.model import Collection, Field, FieldType, Rules
 from snackbase.storage.base import Control
@@ -131,6 +131,19 @@ async def test_rights_that_change_twice_end_as_the_newest(home: House) -> None:
     await home.write(account, creating(posts, {"open": True}))
     await ann.until_types("posts.create")
     assert [event["data"]["open"] for event in ann.events()] == [True]
+
+
+async def test_who_cannot_be_looked_up_now_is_sent_away_for_now(home: House) -> None:
+    _, account = await posts_of(home)
+    ann = await home.client(person("ann", account))
+
+    async def away() -> None:
+        raise Unavailable("The database is away.", code="storage_error", retry_after_s=1)
+
+    home.reloaded.passed = away  # type: ignore[method-assign]  # the look-up fails
+    await home.write(account, controls=(RIGHTS,))
+    await ann.until(lambda: ann.link.closed is not None)
+    assert ann.link.closed is errors.OVERLOADED
 
 
 async def test_a_snapshot_is_read_again_when_rights_change_under_it(home: House) -> None:
