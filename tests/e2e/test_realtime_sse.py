@@ -98,7 +98,7 @@ async def test_inside_a_transaction_only_the_last_event_has_an_id(house: House) 
     await me.create_all(posts, {"title": "a"}, {"title": "b"}, {"title": "c"})
     await stream.take(6)
 
-    assert [block.id is None for block in stream.blocks] == [True] * 7 + [False]
+    assert [block.id is None for block in stream.blocks[-6:]] == [True] * 5 + [False]
     assert stream.blocks[-1].id == stream.blocks[-1].data["position"]
 
 
@@ -111,7 +111,7 @@ async def test_of_several_events_of_one_change_only_the_last_has_an_id(house: Ho
     await me.create(posts, title="x")
     await stream.take(4)
 
-    assert [block.id is None for block in stream.blocks[4:]] == [True, True, True, False]
+    assert [block.id is None for block in stream.blocks[-4:]] == [True, True, True, False]
 
 
 async def test_of_several_resyncs_only_the_last_has_an_id(house: House) -> None:
@@ -227,7 +227,8 @@ async def test_what_a_change_made_impossible_ends_one_subscription_of_a_stream_t
     live = await house.stream(me, *wanted)
     await live.take(2)
     await me.create(notes, title="heard")
-    last = (await live.block()).id
+    await live.next()
+    last = live.blocks[-1].id
     await root.request("PUT", f"/collections/{posts}", json=change)
     ended = {"type": "unsubscribed", "status": "unsubscribed", "collection": posts, "id": "narrow"}
     assert await live.next() == {**ended, "reason": "forbidden"}
@@ -300,6 +301,20 @@ async def test_who_comes_back_gets_exactly_what_was_missed_and_then_lives_on(hou
     assert stream.all[0]["type"] == "subscribed"
     ids = [place(block.id) for block in stream.blocks if block.id]
     assert ids == sorted(ids)
+
+
+async def test_a_stream_that_was_lost_before_its_first_event_can_be_come_back_to(house: House) -> None:
+    posts = await house.collection("title")
+    me = await house.founder()
+    stream = await house.stream(me, ("collection", posts))
+    await stream.beat()
+    last = str(stream.blocks[-1].id)
+    await stream.response.aclose()
+    await me.create(posts, title="missed")
+    back = await house.stream(me, ("collection", posts), headers={"last-event-id": last})
+    await back.until(lambda message: message["type"] == "caught_up")
+
+    assert titles(back) == ["missed"]
 
 
 async def test_the_last_event_id_wins_over_since_and_over_a_snapshot(house: House) -> None:

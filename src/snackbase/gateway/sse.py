@@ -178,7 +178,8 @@ class SseEndpoint:
         )
         try:
             await self._hub.subscribe_all(connection, asked.requests, resuming=asked.resuming)
-            if not asked.requests:
+            if all(request.since is None and not request.snapshot for request in asked.requests):
+                # A browser that loses the stream before the first event has a place to come back to.
                 self._hub.beat(connection)
         except ProtocolError as error:
             connection.lost(None, "")
