@@ -198,7 +198,7 @@ class Hub:
         """
         now = time.monotonic()
         try:
-            self._admission.admit(opening.address, now)
+            self._admission.admit(opening.address, now, known=opening.authenticated is not None)
         except Refused as refused:
             add(self.counters.connections, (opening.wire.name, refused.error.code))
             raise
