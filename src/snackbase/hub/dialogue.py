@@ -35,8 +35,12 @@ from snackbase.realtime.session import State, Subscription, Timing
 
 INBOX = 64
 """Messages that may wait behind one that is being served before the transport stops reading."""
+INBOX_BYTES = 128 << 10
+"""The same for their size: messages in which a client asks for hundreds of subscriptions are large."""
 AT_ONCE = 16
-"""Messages served in one turn of the loop, of those that read the store or check a token (about 0.1 ms each)."""
+"""Messages and subscriptions served in one turn of the loop (about 0.1 ms each)."""
+FILTER_A_TURN = 128
+"""Characters of a filter that cost as much as a message; a long one takes some milliseconds to compile."""
 ACTIONS = ("subscribe", "unsubscribe", "auth", "ping")
 
 
@@ -95,11 +99,13 @@ class Dialogue:
             return
         connection.understood()
         if connection.inbox is not None:
-            connection.inbox.append(message)
-            if len(connection.inbox) >= INBOX and connection.link is not None:
+            connection.inbox.append((message, len(payload)))
+            connection.inbox_bytes += len(payload)
+            full = len(connection.inbox) >= INBOX or connection.inbox_bytes > INBOX_BYTES
+            if full and connection.link is not None:
                 connection.link.pause_reading()
         elif self._must_wait(connection, message):
-            connection.inbox = deque((message,))
+            connection.inbox, connection.inbox_bytes = deque(((message, len(payload)),)), len(payload)
             self._spawn(self._work(connection), name="realtime-messages")
         else:
             self._serve(connection, message)
@@ -141,20 +147,25 @@ class Dialogue:
             return True
         if message.action != "subscribe":
             return False
-        subscriptions = message.subscriptions or ()
-        from_the_past = message.since or message.snapshot or any(one.since or one.snapshot for one in subscriptions)
-        named = [message.collection, *(one.collection for one in subscriptions)]
-        unknown = any(name and not self._rights.knows(name) for name in named)
-        return bool(from_the_past) or unknown or self._hooks.has("on_realtime_subscribe")
+        if message.subscriptions or len(message.filter or "") > FILTER_A_TURN:
+            return True
+        unknown = message.collection and not self._rights.knows(message.collection)
+        if message.since or message.snapshot or unknown or self._hooks.has("on_realtime_subscribe"):
+            return True
+        # Hundreds may come in one piece: whoever sends them waits, and not everybody else.
+        return not self._turns.free()
 
     async def _work(self, connection: Connection) -> None:
         """Serve the inbox in order, then forget it."""
         inbox = connection.inbox
         while inbox and connection.state is not State.ENDED:
             await self._turns.take()
-            await self._serve_waiting(connection, inbox.popleft())
+            message, size = inbox.popleft()
+            connection.inbox_bytes -= size
+            await self._serve_waiting(connection, message)
             connection.flush()
-            if connection.link is not None and len(inbox) == INBOX // 2:
+            roomy = len(inbox) <= INBOX // 2 and connection.inbox_bytes <= INBOX_BYTES // 2
+            if roomy and connection.link is not None:
                 connection.link.resume_reading()
         connection.inbox = None
         if connection.link is not None:
@@ -203,9 +214,14 @@ class Dialogue:
         """
         parts: list[tuple[Subscription, Head]] = []
         try:
-            for left, request in zip(reversed(range(len(requests))), requests, strict=True):
+            for number, request in enumerate(requests):
+                # The first one's turn is its message's.
+                turns = (number > 0) + len(request.filter or "") // FILTER_A_TURN
+                more_to_come = number + 1 < len(requests)
                 try:
-                    part = await self._subscribe_held(connection, request, action, more_to_come=left > 0)
+                    part = await self._subscribe_held(
+                        connection, request, action, more_to_come=more_to_come, turns=turns
+                    )
                 except (ProtocolError, HookAbort) as error:
                     if refused is None:
                         raise
@@ -217,11 +233,21 @@ class Dialogue:
                 self._past.replay(connection, parts)
 
     async def _subscribe_held(
-        self, connection: Connection, request: SubscribeRequest, action: str | None, *, more_to_come: bool
+        self,
+        connection: Connection,
+        request: SubscribeRequest,
+        action: str | None,
+        *,
+        more_to_come: bool,
+        turns: int,
     ) -> tuple[Subscription, Head] | None:
         """While others are still to come nothing moves the resume point: who lost the stream then would skip them."""
         connection.held += more_to_come
         try:
+            for _ in range(turns):
+                await self._turns.take()
+            if connection.state is not State.LIVE:
+                return None
             return await self._subscribe_one(connection, request, action)
         finally:
             if connection.state is not State.ENDED:

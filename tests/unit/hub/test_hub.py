@@ -95,10 +95,13 @@ async def test_the_101st_subscription_is_refused_and_the_connection_stays(home: 
     client = await subscribed(home)
     for number in range(100):
         client.send(action="subscribe", collection="posts", id=f"s{number}")
+    await client.until(lambda: client.connection.inbox is None)
     error = client.messages("error")[0]
     assert (error["code"], error["collection"], error["id"]) == ("subscription_limit", "posts", "s99")
     assert len(client.connection.subscriptions) == 100
     client.send(action="subscribe", collection="posts", id="s5")
+    client.send(action="ping")
+    await client.until_types("pong")
     assert len(client.messages("error")) == 1
 
 
