@@ -104,6 +104,11 @@ class Connection(Session):
             raise RuntimeError("the connection has no token yet")
         return self.claims
 
+    @property
+    def controls(self) -> int:
+        """How many control rows of its accounts came by."""
+        return sum(live.controls for live in (self.live, self.home) if live is not None)
+
     def attach(self, link: Link) -> None:
         """The transport is ready: from now on the hub writes. A connection that has ended by then ends with it."""
         self.link = link
