@@ -139,6 +139,7 @@ class Hub:
             positions=positions,
             rights=self.rights,
             replays=self._replays,
+            delivery=self.delivery,
             counters=counters,
             position=self.position,
             read=snapshot,
@@ -403,6 +404,7 @@ class Hub:
         self.counters.event_lag.observe(max(0, now_us() - changes[-1].ts_us) / 1_000_000)
         try:
             live.route(changes, self.position(live), self.delivery.dirty)
+            self.delivery.end(live.left_out)
             self._passages.extend(live.account_id, changes, time.monotonic())
         except Exception:
             # A defect of ours: whoever might have missed an event must not go on as if nothing happened; they resume.

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from snackbase.model import Change, Head, Op
-from snackbase.realtime.fanout import Judged, events_through, payloads_of, unstage
+from snackbase.realtime.fanout import Judged, events_through, payloads_of
 from snackbase.realtime.groups import Member
 from snackbase.realtime.link import Wire
 from snackbase.realtime.position import Positions, Token
 from snackbase.realtime.session import Subscription
+
+KEPT_TIMES, KEPT_BYTES = 8, 16 << 10
+"""What is kept of all that was made of a transaction: so many times its own size, and a little for the smallest."""
 
 
 class Window(Protocol):
@@ -75,7 +78,7 @@ class Passage:
         first: the number before its first row. head: its last row. position: the token of the place after it.
     """
 
-    __slots__ = ("_frames", "_judged", "_payloads", "first", "head", "position", "rows", "size")
+    __slots__ = ("_frames", "_judged", "_payloads", "_room", "first", "head", "position", "rows", "size")
 
     def __init__(self, rows: Sequence[Change], position: str) -> None:
         self.rows = rows
@@ -83,6 +86,8 @@ class Passage:
         self.head = Head(rows[-1].seq, rows[-1].ts_us)
         self.position = position
         self.size = sum(len(row.raw) for row in rows)
+        # What many share is kept; what each has for itself would take any amount of memory.
+        self._room = KEPT_TIMES * self.size + KEPT_BYTES
         self._judged: list[Judged] | None = None
         self._payloads: dict[tuple[object, ...], list[bytes]] = {}
         self._frames: dict[tuple[object, ...], bytes] = {}
@@ -95,7 +100,9 @@ class Passage:
             if self._judged is None:
                 self._judged = [Judged(row) for row in self.rows if row.op is not Op.CONTROL]
             events = events_through(self._judged, subscription.views, subscription.bits)
-            found = self._payloads[key] = payloads_of(events, subscription.name, self.position)
+            found = payloads_of(events, subscription.name, self.position)
+            if self._fits(sum(map(len, found))):
+                self._payloads[key] = found
         return found
 
     def frame(self, subscription: Subscription, wire: Wire) -> bytes:
@@ -107,8 +114,16 @@ class Passage:
             frames = [wire.message(payload) for payload in payloads[:-1]]
             if payloads:
                 frames.append(wire.resumable(payloads[-1], self.position.encode()))
-            found = self._frames[key] = b"".join(frames)
+            found = b"".join(frames)
+            if self._fits(len(found)):
+                self._frames[key] = found
         return found
+
+    def _fits(self, size: int) -> bool:
+        """Whether so much more may be kept; if so it is counted."""
+        fits = size <= self._room
+        self._room -= size * fits
+        return fits
 
 
 class Replay:
@@ -120,13 +135,17 @@ class Replay:
         unasked: the client resumed nothing: it is told what went past it while its rights were judged, and no more.
     """
 
-    __slots__ = ("at", "member", "parts", "unasked")
+    __slots__ = ("_last", "_told", "at", "member", "parts", "unasked")
 
     def __init__(self, member: Member, parts: Sequence[tuple[Subscription, Head]], *, unasked: bool = False) -> None:
         self.member = member
         self.unasked = unasked
         self.parts = [(subscription, since.seq) for subscription, since in parts]
         self.at = min((since for _, since in parts), key=lambda head: head.seq)
+        # Of the transaction that is being told: who heard it, and of a stream the message that may have to carry the
+        # position.
+        self._told: set[Subscription] = set()
+        self._last: tuple[Subscription, bytes] | None = None
 
     @property
     def furthest(self) -> int:
@@ -136,25 +155,49 @@ class Replay:
     def drop(self, subscription: Subscription) -> None:
         """The subscription is replaced, gone or to be judged anew."""
         self.parts = [part for part in self.parts if part[0] is not subscription]
+        if self._last is not None and self._last[0] is subscription:
+            # It may see something else now.
+            self._last = None
 
-    def tell(self, passage: Passage) -> int:
-        """Put the next transaction into the outbox; how many messages it was."""
-        member, told = self.member, 0
+    def tell(self, passage: Passage, room: int) -> tuple[int, int]:
+        """Put the next transaction into the outbox; how many messages and bytes that was.
+
+        Where many subscriptions see large records, only some hear it now, so that what waits to be sent stays small:
+        `at` tells whether all have.
+
+        Args:
+            room: bytes after which no other subscription is told.
+        """
+        told = size = 0
         for subscription, since in self.parts:
-            if passage.head.seq <= since:
+            if passage.head.seq <= since or subscription in self._told:
                 continue
-            if member.staged is None:
-                frame = passage.frame(subscription, member.wire)
-                if frame:
-                    member.out.append(frame)
-                    told += 1
-            else:
-                payloads = passage.payloads(subscription)
-                member.staged.extend(payloads)
-                told += len(payloads)
-        if member.staged:
+            if size > room:
+                return told, size
+            count, written = self._tell_one(subscription, passage)
+            told, size = told + count, size + written
+            self._told.add(subscription)
+        if self._last is not None:
             # Beside one that nobody asked for, other subscriptions of the stream may have been told later changes.
-            resumable = member.held == len(self.parts) and not self.unasked
-            unstage(member, passage.position, resumable=resumable)
+            resumable = self.member.held == len(self.parts) and not self.unasked
+            wire, last = self.member.wire, self._last[1]
+            self.member.out.append(wire.resumable(last, passage.position.encode()) if resumable else wire.message(last))
+            self._last = None
+        self._told.clear()
         self.at = passage.head
-        return told
+        return told, size
+
+    def _tell_one(self, subscription: Subscription, passage: Passage) -> tuple[int, int]:
+        member = self.member
+        if member.staged is None:
+            frame = passage.frame(subscription, member.wire)
+            if frame:
+                member.out.append(frame)
+            return int(bool(frame)), len(frame)
+        payloads = passage.payloads(subscription)
+        if payloads:
+            if self._last is not None:
+                member.out.append(member.wire.message(self._last[1]))
+            member.out.extend(map(member.wire.message, payloads[:-1]))
+            self._last = subscription, payloads[-1]
+        return len(payloads), sum(map(len, payloads))

@@ -383,6 +383,25 @@ async def test_one_who_reads_too_slowly_is_ended_and_the_others_feel_nothing(hom
     assert home.counters.closes == {"slow_consumer": 1}
 
 
+async def test_who_was_left_out_because_too_much_was_made_is_ended_and_comes_back_for_it(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts = await home.collection("posts", text("title"))
+    account = await home.account("acme")
+    first, second = [await subscribed(home, "ann", account, id=name) for name in ("one", "two")]
+    position = first.messages("subscribed")[0]["position"]
+    monkeypatch.setattr("snackbase.realtime.fanout.MOST_MADE", 1)
+    await home.write(account, creating(posts, {"title": "x"}))
+    await second.until(lambda: second.link.closed is not None)
+    assert second.link.closed is errors.SLOW_CONSUMER
+    assert (len(first.events()), len(second.events())) == (1, 0)
+
+    again = await home.client(person("ann", account))
+    again.send(action="subscribe", collection="posts", id="two", since=position)
+    await again.until_types("caught_up")
+    assert [event["data"]["title"] for event in again.events()] == ["x"]
+
+
 async def test_unsent_bytes_without_progress_end_a_connection(tmp_path: Path) -> None:
     async with house(tmp_path, realtime_stall_seconds=0.1, realtime_heartbeat_seconds=3600) as home:
         await home.collection("posts")
