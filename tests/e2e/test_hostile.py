@@ -85,6 +85,14 @@ async def test_a_set_too_large_for_a_snapshot_is_refused_before_it_is_read_whole
     assert resident_mb(house) - before < 45, "the set has 60 MB"
 
 
+async def test_an_email_of_a_megabyte_of_accents_is_a_wrong_one_like_any_other(house: House) -> None:
+    marks = "e" + "\u0301\u0316" * 80_000
+    for path, more in (("login", {"account": "system"}), ("register", {"account_name": "x"})):
+        body = {"email": marks, "password": "a-password-of-eve", **more}
+        answer = await house.client.post(f"{API}/auth/{path}", json=body)
+        assert answer.json()["code"] in ("invalid_credentials", "validation_failed"), answer.text
+
+
 async def _belongings(house: House, ada: Member) -> dict[str, str]:
     """One of everything that an account has, by the names of path parameters."""
     collection = await house.collection("title")

@@ -68,11 +68,11 @@ def leak_rule(judged: Judged, sees: Any) -> Verdict | None:
     return _through(judged, None if marked([judged.change]) else sees)
 
 
-def loss_on_replay(replay: Replay, passage: Passage) -> int:
+def loss_on_replay(replay: Replay, passage: Passage, room: int) -> tuple[int, int]:
     if not marked(passage.rows):
-        return _tell(replay, passage)
+        return _tell(replay, passage, room)
     replay.at = passage.head
-    return 0
+    return 0, 0
 
 
 def trust(feeds: Feeds, changes: Sequence[Change]) -> None:

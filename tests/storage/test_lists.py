@@ -7,6 +7,8 @@ import pytest
 
 from snackbase.errors import BadRequest, TooLarge, Unavailable, ValidationFailed
 from snackbase.model import Collection, Field, FieldType, Record
+from snackbase.rules import Auth, Kind, check, parse
+from snackbase.services.listing import where_of
 from snackbase.storage.base import Page, Query, Store
 from tests.storage.support import (
     SYSTEM,
@@ -25,6 +27,7 @@ from tests.storage.support import (
 OpenStore = Callable[..., Awaitable[Store]]
 Column = Callable[[str], str]
 Param = Callable[[object], str]
+NOBODY = Auth(None, None, None, None)
 
 
 async def numbered(store: Store, count: int, account_id: str = SYSTEM) -> tuple[Collection, list[Record]]:
@@ -174,3 +177,18 @@ async def test_the_default_order_of_a_list_needs_no_sorting(store: Store) -> Non
 
     assert "created_at" in plan[0] or "account_id=?" in plan[0]
     assert not any(step == "USE TEMP B-TREE FOR ORDER BY" for step in plan)
+
+
+async def test_a_search_that_takes_long_in_each_text_ends_at_its_deadline(open_store: OpenStore) -> None:
+    store = await open_store(query_timeout_s=0.05, list_threads=1)
+    posts = await collection(store, "posts", text("title"))
+    for _ in range(30):
+        await created(store, posts, title="a" * 200_000)
+    # Each place of the text begins like the pattern, which only its last letter tells.
+    rule = check(parse(f"title ~ '%{'a' * 1900}b%'"), {"title": Kind.TEXT})
+
+    with pytest.raises(Unavailable) as late:
+        await store.list(Query(collection=posts, account_id=SYSTEM, where=where_of((rule,), NOBODY, store.dialect)))
+
+    assert late.value.code == "query_timeout"
+    assert len((await store.list(Query(collection=posts, account_id=SYSTEM, limit=1))).items) == 1

@@ -195,3 +195,26 @@ async def test_references_follow_a_collection_that_is_renamed(store: Store) -> N
     assert children.fields[0].collection == "cabinets"
     assert children.version == parents.version
     assert [c.record_id for c in (await write(store, deleting(parents, parent["id"]))).changes][1:] == [child["id"]]
+
+
+async def test_changes_of_records_that_are_too_large_together_are_refused_whole(store: Store) -> None:
+    parents = await collection(store, "parents", text("title"))
+    children = await collection(
+        store, "children", *(text(name) for name in "abc"), reference("parent", "parents", on_delete=OnDelete.CASCADE)
+    )
+    parent = await created(store, parents, title="p")
+    largest = {name: "x" * 170_000 for name in "abc"}
+    made = [await created(store, children, parent=parent["id"], **largest) for _ in range(70)]
+    before = await store.head(SYSTEM)
+
+    for writes in (
+        [deleting(parents, parent["id"])],
+        [updating(children, one["id"], {"a": "y" * 170_000}) for one in made],
+    ):
+        with pytest.raises(Conflict) as refused:
+            await write(store, *writes)
+        assert refused.value.code == "too_many_changes"
+    assert await store.head(SYSTEM) == before
+    await write(store, *(deleting(children, one["id"]) for one in made[:10]))
+    await write(store, deleting(parents, parent["id"]))
+    assert await store.count(children) == 0

@@ -16,6 +16,9 @@ from snackbase.errors import Unavailable
 from snackbase.model import Change, Collection
 from snackbase.storage import schema
 from snackbase.storage.base import Query, Statement, Transaction
+from snackbase.storage.invitations import Invitation, insert_invitation, require_room
+from snackbase.storage.keys import ApiKey, insert_key
+from snackbase.storage.roles import Group, rename_in_invitations
 from snackbase.storage.schema import MIGRATIONS
 from snackbase.storage.sqlite import SQLiteStore
 from tests.storage.support import (
@@ -351,3 +354,28 @@ async def test_groups_that_users_of_an_older_folder_are_in_get_rows(
 
     assert sorted(row[1:] for row in rows) == sorted([(one, "x"), (one, "y"), (two, "x")])
     assert all(str(UUID(group_id)) == group_id for group_id, _, _ in rows)
+
+
+async def test_what_a_new_invitation_or_key_is_compared_with_is_found_by_an_index(open_store: OpenStore) -> None:
+    store = await open_store()
+    error = Unavailable("x")
+    invitation = Invitation(
+        **dict.fromkeys(("id", "account_id", "email", "invited_by", "created_at", "updated_at"), "x"),
+        role_id=2,
+        groups=(),
+        expires_at=1,
+    )
+    key = ApiKey(
+        **dict.fromkeys(("id", "account_id", "name", "role", "hint", "created_by", "created_at"), "x"),
+        role_id=2,
+        expires_at=None,
+    )
+    group = Group(id="x", account_id="x", name="x", created_at="x", updated_at="x")
+    for statement, index in (
+        (insert_invitation(invitation, "x", now_s=0, error=error), "_invitations_open (account_id=? AND email=?)"),
+        (require_room("x", most=1, error=error), "_invitations_open (account_id=?)"),
+        (rename_in_invitations(group, "y"), "_invitations_open (account_id=?)"),
+        (insert_key(key, "x", most=1, error=error), "_api_keys_live (account_id=?)"),
+    ):
+        plan = await store.fetch(f"EXPLAIN QUERY PLAN {statement.sql}", statement.args)
+        assert any(index in str(row[-1]) for row in plan), (statement.sql, plan)

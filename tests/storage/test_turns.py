@@ -29,11 +29,16 @@ class Crowd:
             self._leaving[name] = asyncio.Event()
             self.tasks[name] = asyncio.ensure_future(self._run(name))
         await asyncio.sleep(0)
+        await asyncio.sleep(0)  # for who had to make room
 
     async def go(self, name: str) -> None:
         self._leaving[name].set()
         await self.tasks[name]
         await asyncio.sleep(0)
+
+    def refused(self) -> list[str]:
+        gone = (name for name, task in self.tasks.items() if task.done())
+        return sorted(name for name in gone if isinstance(self.tasks[name].exception(), Unavailable))
 
     async def _run(self, name: str) -> None:
         async with self._turns.turn(name[0]):
@@ -67,10 +72,42 @@ async def test_accounts_that_wait_take_turns() -> None:
 
 async def test_too_many_who_wait_are_refused_in_all_and_of_one_account() -> None:
     crowd = Crowd(Turns(at_once=1, waiting=4, waiting_each=3))
-    await crowd.come("a1", "a2", "a3", "a4", "a5", "b1", "b2")
+    await crowd.come("a1", "a2", "a3", "a4", "a5", "b1")
 
-    refused = [name for name, task in crowd.tasks.items() if task.done() and isinstance(task.exception(), Unavailable)]
-    assert refused == ["a5", "b2"]
+    assert crowd.refused() == ["a5"]
+    await crowd.come("a6")
+    assert crowd.refused() == ["a5", "a6"]
+
+
+async def test_where_all_places_are_taken_who_has_most_waiting_makes_room_for_others() -> None:
+    turns = Turns(at_once=1, waiting=4, waiting_each=3)
+    crowd = Crowd(turns)
+    await crowd.come("a1", "a2", "a3", "a4", "b1", "b2")
+    assert crowd.refused() == ["a4"], "its last one"
+    await crowd.come("c1")
+    assert crowd.refused() == ["a3", "a4"]
+    await crowd.come("b3")
+    assert crowd.refused() == ["a3", "a4", "b3"], "nobody has more waiting than b"
+    for name in ("a1", "a2", "b1", "c1", "b2"):
+        assert crowd.running == [name]
+        await crowd.go(name)
+    assert (turns.waiting, turns._free, turns._running) == (0, 1, {})
+
+
+async def test_who_is_cancelled_in_the_moment_of_their_turn_takes_nothing_with_them() -> None:
+    turns = Turns(at_once=1, waiting=10, waiting_each=10)
+    crowd = Crowd(turns)
+    await crowd.come("a1", "b1", "c1")
+
+    crowd._leaving["a1"].set()
+    crowd.tasks["b1"].cancel()
+    await crowd.tasks["a1"]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert crowd.running == ["c1"]
+    await crowd.go("c1")
+    assert (turns.waiting, turns._free, turns._running) == (0, 1, {})
 
 
 async def test_whoever_gives_up_takes_no_turn_from_the_others() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from snackbase.errors import BadRequest
+from snackbase.errors import BadRequest, TooLarge
 from snackbase.model import Field, FieldType, Rules
 from snackbase.services.listing import ListRequest
 from tests.support.world import BOB, TITLE, World, rules
@@ -126,3 +126,22 @@ async def test_a_hidden_reference_is_refused_like_one_that_is_not_there(world: W
     with pytest.raises(BadRequest, match="is not a field"):
         await world.records.list(world.user(), "posts", ListRequest(expand="author"))
     await world.records.list(world.root(), "posts", ListRequest(expand="author"))
+
+
+async def test_a_large_record_that_many_refer_to_does_not_make_a_small_list_huge(world: World) -> None:
+    text = Field(name="text")
+    await world.collection("authors", TITLE, text)
+    await world.collection("posts", TITLE, reference("author", "authors"), reference("editor", "authors"))
+    user = world.user()
+    long = (await world.records.create(user, "authors", {"title": "ann", "text": "x" * 200_000})).records[0]
+    by_ann = {"title": "p", "author": long["id"], "editor": long["id"]}
+    for _ in range(2):
+        await world.records.create_many(user, "posts", [by_ann] * 25)
+
+    with pytest.raises(TooLarge) as refused:
+        await world.records.list(user, "posts", ListRequest(expand="author,editor", limit=50))
+    assert refused.value.code == "page_too_large"
+    with pytest.raises(TooLarge):
+        await world.records.list(user, "posts", ListRequest(expand="editor,author", limit=45))
+    assert len((await world.records.list(user, "posts", ListRequest(expand="author", limit=50))).items) == 50
+    assert len((await world.records.list(user, "posts", ListRequest(expand="author,editor", limit=30))).items) == 30

@@ -134,6 +134,21 @@ async def test_one_invitation_waits_for_an_email_and_members_are_not_invited(wor
     assert await status(world, admin) == ["pending", "expired"]
 
 
+async def test_an_account_has_so_many_open_invitations_and_no_more(
+    world: World, admin: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snackbase.services.invitations.MOST_OPEN", 2)
+    one, _ = await invite(world, admin, "one@example.com", hours=1)
+    await invite(world, admin, "two@example.com")
+    world.clock.now += 2 * HOUR
+    assert sorted(await status(world, admin)) == ["expired", "pending"]
+    with pytest.raises(Conflict) as full:
+        await invite(world, admin, "three@example.com")
+    assert full.value.code == "too_many_invitations"
+    await world.invitations.cancel(admin, one)
+    await invite(world, admin, "three@example.com")
+
+
 async def test_a_user_made_meanwhile_keeps_the_invitation_unused(world: World, admin: Principal) -> None:
     _, token = await invite(world, admin)
     bob = await world.members.create_user(admin, email="bob@example.com", password=PASSWORD)

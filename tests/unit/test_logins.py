@@ -341,3 +341,16 @@ async def test_a_guest_names_an_active_account(world: World) -> None:
     for reference in ("acme", "nowhere"):
         with pytest.raises(NotFound):
             await world.authenticator.guest(reference)
+
+
+async def test_logins_that_have_ended_do_not_pile_up(world: World) -> None:
+    await world.found()
+    for _ in range(3):
+        await world.accounts.logout(await world.principal(await world.login("acme", "ada@example.com")))
+    first = await world.login("acme", "ada@example.com")
+    second = await world.login("acme", "ada@example.com")
+
+    kept = await world.store.fetch("SELECT count(*) FROM _logins WHERE account_id = ?", (first.account.id,))
+
+    assert kept == [(3,)], "the one that founded the account, and these two"
+    assert [await world.refused(login) for login in (first, second)] == ["", ""]

@@ -267,3 +267,13 @@ def test_no_value_of_any_type_does_anything_but_pass_or_be_refused(value: object
             continue
         assert values.check(field(type, options=["a"]), kept) == kept
         msgspec.json.encode(kept)
+
+
+def test_only_the_first_unknown_fields_are_told_which_one_was_meant() -> None:
+    fields = [Field(name=f"field_number_{number}") for number in range(100)]
+    sent = {f"feild_number_{number}": 1 for number in range(1000)}
+
+    reading = values.for_patch(collection(*fields), sent)
+
+    assert len(reading.errors) == 100
+    assert [number for number, one in enumerate(reading.errors) if "Did you mean" in one.message] == [0, 1, 2]

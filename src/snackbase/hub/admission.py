@@ -65,20 +65,28 @@ class Admission:
         self._connections = 0
         self.draining: Closing | None = None
 
-    def admit(self, address: str, now: float) -> None:
-        """Count a connection in. Raises Refused."""
+    def admit(self, address: str, now: float, *, known: bool) -> None:
+        """Count a connection in. Raises Refused.
+
+        Args:
+            known: whether its token was checked. Who only shares an address with those who were sent away (behind a
+                proxy, in an office) does not wait with them.
+        """
         if self.draining is not None:
             raise Refused(Unavailable("The server restarts.", code="restarting", retry_after_s=2), self.draining)
         if self._connections >= self._limits.process:
             error = Unavailable("This server has no room for more connections.", code="overloaded", retry_after_s=5)
             raise Refused(error, errors.OVERLOADED)
-        self._check(self._addresses, address, self._limits.address, "address", now)
+        self._check_limit(self._addresses, address, self._limits.address, "address")
+        if not known:
+            self._check_patience("address", address, now)
         self._connections += 1
         self._addresses[address] = self._addresses.get(address, 0) + 1
 
     def admit_user(self, user: str, now: float) -> None:
         """Count a connection's user in, once known. Raises Refused."""
-        self._check(self._users, user, self._limits.user, "user", now)
+        self._check_limit(self._users, user, self._limits.user, "user")
+        self._check_patience("user", user, now)
         self._users[user] = self._users.get(user, 0) + 1
 
     def release(self, address: str, user: str | None) -> None:
@@ -97,10 +105,13 @@ class Admission:
         else:
             self._penalties.ended(f"address {address}", now)
 
-    def _check(self, counts: dict[str, int], key: str, limit: int, what: str, now: float) -> None:
+    @staticmethod
+    def _check_limit(counts: dict[str, int], key: str, limit: int, what: str) -> None:
         if limit and counts.get(key, 0) >= limit:
             message = f"Connections of one {what}: {limit} at most."
             raise Refused(RateLimited(message, code="connection_limit", retry_after_s=5), errors.CONNECTION_LIMIT)
+
+    def _check_patience(self, what: str, key: str, now: float) -> None:
         wait = self._penalties.wait_s(f"{what} {key}", now)
         if wait > 0:
             error = RateLimited("Reconnecting too often; slow down.", code="rate_limited", retry_after_s=wait)

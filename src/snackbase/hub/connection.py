@@ -38,7 +38,8 @@ class Connection(Session):
         link: None until the transport is attached; the outbox keeps what is written before.
         live, home: the feed of the account acted in, and of the principal's own account (they differ for a superadmin
             who watches another); both are followed, the second for changes of rights only.
-        inbox: messages that wait for an earlier one which is being served asynchronously; None = none is.
+        inbox: messages with their sizes that wait for an earlier one which is being served asynchronously; None = none
+            is. inbox_bytes: what they are together.
         replays: what is being replayed to it.
         renewals: how often its principal is being asked for anew just now; until then nothing is judged by the old one.
         renewal: the newest of those questions whose answer has come.
@@ -54,6 +55,7 @@ class Connection(Session):
         "desk",
         "home",
         "inbox",
+        "inbox_bytes",
         "link",
         "live",
         "renewal",
@@ -82,8 +84,8 @@ class Connection(Session):
         self.link: Link | None = None
         self.live: LiveFeed | None = None
         self.home: LiveFeed | None = None
-        self.inbox: deque[ClientMessage] | None = None
-        self.sent = 0
+        self.inbox: deque[tuple[ClientMessage, int]] | None = None
+        self.inbox_bytes = self.sent = 0
         self.closing: Closing | None = None
         self.replays: tuple[Replay, ...] = ()
         self.renewals = self.renewal = 0
@@ -101,6 +103,11 @@ class Connection(Session):
         if self.claims is None:
             raise RuntimeError("the connection has no token yet")
         return self.claims
+
+    @property
+    def controls(self) -> int:
+        """How many control rows of its accounts came by."""
+        return sum(live.controls for live in (self.live, self.home) if live is not None)
 
     def attach(self, link: Link) -> None:
         """The transport is ready: from now on the hub writes. A connection that has ended by then ends with it."""

@@ -13,6 +13,7 @@ from time import monotonic
 import structlog
 
 from snackbase.hub.connection import Connection
+from snackbase.realtime.groups import Member
 from snackbase.realtime.session import State
 
 log = structlog.get_logger("snackbase.hub")
@@ -88,6 +89,7 @@ class Delivery:
         self._slow = slow
         self.dirty: list[Connection] = []
         self._lagging: dict[Connection, Lag] = {}
+        self._owed: dict[Connection, int] = {}
         self._flushing = False
         self._flushed_at = self._asked_at = 0.0
         self._pace_s = 2 * FAST_S
@@ -149,6 +151,26 @@ class Delivery:
         if lag.counted(buffered, taken) > self._most and connection.state is not State.ENDED:
             self._slow(connection, False)
 
+    def end(self, left_out: list[Member]) -> None:
+        """End who was not given a transaction, since too much was made of it; nobody is left on the list."""
+        for connection in left_out:
+            if isinstance(connection, Connection):
+                # Its other subscriptions may have been given the transaction: a stream would resume behind it.
+                connection.out.clear()
+                self._slow(connection, True)
+        left_out.clear()
+
+    def owe(self, connection: Connection, size: int) -> None:
+        """So many bytes more are kept for a connection until its transport takes them (fewer: a negative number)."""
+        owed = self.owed(connection) + size
+        if owed:
+            self._owed[connection] = owed
+        else:
+            self._owed.pop(connection, None)
+
+    def owed(self, connection: Connection) -> int:
+        return self._owed.get(connection, 0)
+
     def forget(self, connection: Connection) -> None:
         self._lagging.pop(connection, None)
 
@@ -160,7 +182,7 @@ class Delivery:
 
     def look(self, now: float) -> None:
         """End who makes no progress, and the worst while the process holds too much."""
-        waiting: list[tuple[int, Connection]] = []
+        waiting = dict(self._owed)
         for connection, lag in list(self._lagging.items()):
             buffered = connection.link.buffered() if connection.link is not None else 0
             if not buffered:
@@ -169,13 +191,13 @@ class Delivery:
             taken = connection.sent - buffered
             if taken > lag.taken:
                 lag.taken, lag.since = taken, now
-            waiting.append((buffered, connection))
+            waiting[connection] = waiting.get(connection, 0) + buffered
             too_much = lag.counted(buffered, taken) > self._most
             if connection.state is not State.ENDED and (too_much or now - lag.since >= self._stall_s):
                 self._slow(connection, False)
-        self.buffered = sum(buffered for buffered, _ in waiting)
+        self.buffered = sum(waiting.values())
         excess = self.buffered - self._most_in_all
-        for buffered, connection in sorted(waiting, key=lambda entry: entry[0], reverse=True):
+        for connection, buffered in sorted(waiting.items(), key=lambda entry: entry[1], reverse=True):
             if excess <= 0:
                 break
             self._slow(connection, True)

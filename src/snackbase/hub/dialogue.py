@@ -39,8 +39,12 @@ log = structlog.get_logger("snackbase.hub")
 
 INBOX = 64
 """Messages that may wait behind one that is being served before the transport stops reading."""
+INBOX_BYTES = 128 << 10
+"""The same for their size: messages in which a client asks for hundreds of subscriptions are large."""
 AT_ONCE = 16
-"""Messages served in one turn of the loop, of those that read the store or check a token (about 0.1 ms each)."""
+"""Messages and subscriptions served in one turn of the loop (about 0.1 ms each)."""
+FILTER_A_TURN = 128
+"""Characters of a filter that cost as much as a message; a long one takes some milliseconds to compile."""
 ACTIONS = ("subscribe", "unsubscribe", "auth", "ping")
 
 
@@ -99,11 +103,13 @@ class Dialogue:
             return
         connection.understood()
         if connection.inbox is not None:
-            connection.inbox.append(message)
-            if len(connection.inbox) >= INBOX and connection.link is not None:
+            connection.inbox.append((message, len(payload)))
+            connection.inbox_bytes += len(payload)
+            full = len(connection.inbox) >= INBOX or connection.inbox_bytes > INBOX_BYTES
+            if full and connection.link is not None:
                 connection.link.pause_reading()
         elif self._must_wait(connection, message):
-            connection.inbox = deque((message,))
+            connection.inbox, connection.inbox_bytes = deque(((message, len(payload)),)), len(payload)
             self._spawn(self._work(connection), name="realtime-messages")
         else:
             self._serve(connection, message)
@@ -145,27 +151,32 @@ class Dialogue:
             return True
         if message.action != "subscribe":
             return False
-        subscriptions = message.subscriptions or ()
+        if message.subscriptions or len(message.filter or "") > FILTER_A_TURN:
+            return True
         # An empty position is one that cannot be read, and is told so.
-        asked = [(message.since, message.snapshot), *((one.since, one.snapshot) for one in subscriptions)]
-        from_the_past = any(since is not None or snapshot for since, snapshot in asked)
-        named = [message.collection, *(one.collection for one in subscriptions)]
-        unknown = any(name and not self._rights.knows(name) for name in named)
-        return from_the_past or unknown or self._hooks.has("on_realtime_subscribe")
+        from_the_past = message.since is not None or message.snapshot
+        unknown = message.collection and not self._rights.knows(message.collection)
+        if from_the_past or unknown or self._hooks.has("on_realtime_subscribe"):
+            return True
+        # Hundreds may come in one piece: whoever sends them waits, and not everybody else.
+        return not self._turns.free()
 
     async def _work(self, connection: Connection) -> None:
         """Serve the inbox in order, then forget it."""
         inbox = connection.inbox
         while inbox and connection.state is not State.ENDED:
             await self._turns.take()
+            message, size = inbox.popleft()
+            connection.inbox_bytes -= size
             try:
-                await self._serve_waiting(connection, inbox.popleft())
+                await self._serve_waiting(connection, message)
             except Exception:
                 # A defect of ours: who is not answered must not wait for ever, nor for what came after it.
                 log.exception("message_failed", connection_id=connection.id)
                 connection.cut()
             connection.flush()
-            if connection.link is not None and len(inbox) == INBOX // 2:
+            roomy = len(inbox) <= INBOX // 2 and connection.inbox_bytes <= INBOX_BYTES // 2
+            if roomy and connection.link is not None:
                 connection.link.resume_reading()
         connection.inbox = None
         if connection.link is not None:
@@ -214,9 +225,14 @@ class Dialogue:
         """
         parts: list[tuple[Subscription, Head]] = []
         try:
-            for left, request in zip(reversed(range(len(requests))), requests, strict=True):
+            for number, request in enumerate(requests):
+                # The first one's turn is its message's.
+                turns = (number > 0) + len(request.filter or "") // FILTER_A_TURN
+                more_to_come = number + 1 < len(requests)
                 try:
-                    part = await self._subscribe_held(connection, request, action, more_to_come=left > 0)
+                    part = await self._subscribe_held(
+                        connection, request, action, more_to_come=more_to_come, turns=turns
+                    )
                 except (ProtocolError, HookAbort) as error:
                     if refused is None:
                         raise
@@ -228,11 +244,21 @@ class Dialogue:
                 self._past.replay(connection, parts)
 
     async def _subscribe_held(
-        self, connection: Connection, request: SubscribeRequest, action: str | None, *, more_to_come: bool
+        self,
+        connection: Connection,
+        request: SubscribeRequest,
+        action: str | None,
+        *,
+        more_to_come: bool,
+        turns: int,
     ) -> tuple[Subscription, Head] | None:
         """While others are still to come nothing moves the resume point: who lost the stream then would skip them."""
         connection.held += more_to_come
         try:
+            for _ in range(turns):
+                await self._turns.take()
+            if connection.state is not State.LIVE:
+                return None
             return await self._subscribe_one(connection, request, action)
         finally:
             if connection.state is not State.ENDED:

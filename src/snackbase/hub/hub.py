@@ -19,6 +19,7 @@ from snackbase.config import Settings
 from snackbase.errors import Closing, Forbidden, Unavailable
 from snackbase.hooks import HookAbort, Hooks
 from snackbase.hub.admission import Admission, Refused, limits_of, retry_after_ms
+from snackbase.hub.budget import Budget
 from snackbase.hub.connection import Connection
 from snackbase.hub.delivery import Delivery
 from snackbase.hub.dialogue import Dialogue, who
@@ -30,7 +31,7 @@ from snackbase.hub.passages import Passages
 from snackbase.hub.past import Past, ReadSnapshot
 from snackbase.hub.polling import Polling
 from snackbase.hub.replays import Replays
-from snackbase.hub.rights import Budget, Rights
+from snackbase.hub.rights import Rights
 from snackbase.hub.standings import Standings
 from snackbase.hub.timekeeper import Timekeeper, now_us, timing_of
 from snackbase.metrics import Counters, add
@@ -114,9 +115,10 @@ class Hub:
             spawn=spawn,
             counters=counters,
         )
+        budget = Budget.of(settings)
         self.rights = Rights(
             catalog,
-            budget=Budget(user=settings.realtime_max_judged_per_user, account=settings.realtime_max_judged_per_account),
+            budget=budget,
             unreplay=self._replays.drop,
             go_on=lambda connection, subscription, place: self._past.go_on(connection, subscription, place),
             reload=lambda connection: reload(connection.identity, connection.feed.account_id),
@@ -127,13 +129,14 @@ class Hub:
         )
         standings = Standings(store, catalog, positions)
         self.explainer = Explainer(store, catalog, positions)
-        self.polling = Polling(store, catalog, standings, self._passages, token=self._token)
+        self.polling = Polling(store, catalog, standings, self._passages, budget=budget, token=self._token)
         self._past = Past(
             standings=standings,
             catalog=catalog,
             positions=positions,
             rights=self.rights,
             replays=self._replays,
+            delivery=self.delivery,
             counters=counters,
             position=self.position,
             read=snapshot,
@@ -195,7 +198,7 @@ class Hub:
         """
         now = time.monotonic()
         try:
-            self._admission.admit(opening.address, now)
+            self._admission.admit(opening.address, now, known=opening.authenticated is not None)
         except Refused as refused:
             add(self.counters.connections, (opening.wire.name, refused.error.code))
             raise
@@ -267,9 +270,9 @@ class Hub:
     async def _authenticated_now(self, connection: Connection, token: str) -> Authenticated:
         """Whose token it is, by rows that no control row has overtaken while they were read. Raises SnackBaseError."""
         for _ in range(MOST_LOOKS):
-            controls = _controls(connection)
+            controls = connection.controls
             fresh = await self._authenticate(token, connection.account)
-            if _controls(connection) == controls:
+            if connection.controls == controls:
                 return fresh
         raise Unavailable("Rights are changing too quickly.", code="overloaded", retry_after_s=1)
 
@@ -398,6 +401,7 @@ class Hub:
         self.counters.event_lag.observe(max(0, now_us() - changes[-1].ts_us) / 1_000_000)
         try:
             live.route(changes, self.position(live), self.delivery.dirty)
+            self.delivery.end(live.left_out)
             self._passages.extend(live.account_id, changes, time.monotonic())
         except Exception:
             # A defect of ours: whoever might have missed an event must not go on as if nothing happened; they resume.
@@ -443,8 +447,3 @@ class Hub:
         self.neighbours.tell_version(version)
         self._passages.clear()
         self.rights.catalog_changed(list(self.feeds.all()), before)
-
-
-def _controls(connection: Connection) -> int:
-    """How many control rows of its accounts came by."""
-    return sum(live.controls for live in (connection.live, connection.home) if live is not None)

@@ -13,6 +13,7 @@ from typing import Protocol
 from snackbase.catalog import PERSONAL_CLAIMS, Catalog
 from snackbase.errors import SnackBaseError, TooLarge
 from snackbase.hub.connection import Connection
+from snackbase.hub.delivery import Delivery
 from snackbase.hub.feeds import LiveFeed
 from snackbase.hub.replays import HIGH_WATER, WAIT_S, Replays
 from snackbase.hub.rights import Rights
@@ -29,6 +30,9 @@ from snackbase.storage.turns import Turns
 MOST_RECORDS = 10_000
 MOST_BYTES = 8 << 20
 PAGE, MOST_PAGE = 100, 1000
+MOST_OWED = MOST_BYTES
+"""Bytes of earlier sets that a connection has yet to be sent; beyond it the next set is not read. There may be as many
+sets as subscriptions, and who reads slowly would have them all kept here."""
 READING = 4
 """Snapshots read and encoded at once; more wait, and accounts take turns, so a storm of them is bounded."""
 MOST_WAITING = 1_000_000
@@ -67,6 +71,7 @@ class Past:
         positions: Positions,
         rights: Rights,
         replays: Replays,
+        delivery: Delivery,
         counters: Counters,
         position: Callable[[LiveFeed], str],
         read: ReadSnapshot,
@@ -78,6 +83,7 @@ class Past:
         self._positions = positions
         self._rights = rights
         self._replays = replays
+        self._delivery = delivery
         self._counters = counters
         self._position = position
         self._read = read
@@ -179,6 +185,8 @@ class Past:
         if request.collection == EVERY_COLLECTION:
             raise ProtocolError("invalid_message", "`*` has no snapshot.", collection=EVERY_COLLECTION)
         self._rights.judge(connection, request)
+        if not await self._roomy(connection, request):
+            return
         async with self._reading.turn(connection.feed.account_id):
             if _ended(connection):
                 # It gave up waiting. Read for all who did, the queue would never get shorter.
@@ -197,7 +205,18 @@ class Past:
             return
         replay = Replay(connection, [(subscription, found.head)])
         connection.replays += (replay,)
+        self._delivery.owe(connection, sum(map(len, pages)))
         self._spawn(self._send(connection, replay, pages), name="snapshot")
+
+    async def _roomy(self, connection: Connection, request: SubscribeRequest) -> bool:
+        """Wait until the connection has been sent what earlier sets left; False: it ended. Raises ProtocolError."""
+        while self._delivery.owed(connection) > MOST_OWED and connection.state is State.LIVE:
+            if connection.link is None:
+                # A stream is sent nothing before all of its subscriptions have begun.
+                message = f"The sets before this one are larger than {MOST_OWED >> 20} MB together; use more streams."
+                raise ProtocolError("snapshot_too_large", message, collection=request.collection)
+            await asyncio.sleep(WAIT_S)
+        return connection.state is State.LIVE
 
     async def _consistent(
         self, connection: Connection, request: SubscribeRequest, sort: str, size: int
@@ -221,13 +240,18 @@ class Past:
 
     async def _send(self, connection: Connection, replay: Replay, pages: deque[bytes]) -> None:
         """The pages as fast as the socket takes them, then the replay."""
-        while pages and replay.parts and connection.state is State.LIVE:
-            if connection.link is None or connection.link.buffered() > HIGH_WATER:
-                await asyncio.sleep(WAIT_S)
-                continue
-            connection.send(pages.popleft())
-            connection.flush()
-            await asyncio.sleep(0)
+        try:
+            while pages and replay.parts and connection.state is State.LIVE:
+                if connection.link is None or connection.link.buffered() > HIGH_WATER:
+                    await asyncio.sleep(WAIT_S)
+                    continue
+                page = pages.popleft()
+                self._delivery.owe(connection, -len(page))
+                connection.send(page)
+                connection.flush()
+                await asyncio.sleep(0)
+        finally:
+            self._delivery.owe(connection, -sum(map(len, pages)))
         if connection.state is State.LIVE:
             self._replays.begin(connection, replay)
 

@@ -4,6 +4,7 @@ Reads the log, not the live stream, so an answer holds everything committed when
 only; filtered-out changes move the position too.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 
@@ -11,6 +12,7 @@ import msgspec
 
 from snackbase.catalog import Catalog
 from snackbase.errors import BadRequest, Gone
+from snackbase.hub.budget import Budget
 from snackbase.hub.passages import Passages, Pruned
 from snackbase.hub.standings import Standings
 from snackbase.hub.views import subscription_of
@@ -23,6 +25,7 @@ MOST_EVENTS = 1000
 PIECE = 200
 MOST_BYTES = 4 << 20
 """Of one answer's events; a transaction more than that is not begun."""
+TURN_S = 0.002
 MOST_TRANSACTIONS = 5000
 """Looked at in one answer, however few of them are visible; then `has_more` and the position reached."""
 
@@ -57,12 +60,14 @@ class Polling:
         standings: Standings,
         passages: Passages,
         *,
+        budget: Budget,
         token: Callable[[str, Head], str],
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._standings = standings
         self._passages = passages
+        self._budget = budget
         self._token = token
 
     async def changes(
@@ -81,6 +86,7 @@ class Polling:
             raise BadRequest(f"limit is 1 to {MOST_EVENTS}, not {limit}.", code="invalid_limit")
         account_id = principal.account_id
         judged = self._judge(principal, requests)
+        self._budget.check_searches(judged)
         if since is None:
             head = await self._store.head(account_id)
             return Polled(events=(), position=self._token(account_id, head), has_more=False)
@@ -117,9 +123,7 @@ class Polling:
                     await self._passages.fetch(account_id, at.seq, now)
                 except Pruned:
                     raise _gone("expired") from None
-                if self._catalog.version != version:
-                    raise _gone("rights")
-                continue
+                found = []
             for passage in found:
                 if passage.head.seq > head.seq or full():
                     break
@@ -128,6 +132,12 @@ class Polling:
                     events.extend(map(msgspec.Raw, payloads))
                     size += sum(map(len, payloads))
                 at, looked = passage.head, looked + 1
+                if time.monotonic() - now > TURN_S:
+                    # A filter may take long over long texts; others have their turn.
+                    await asyncio.sleep(0)
+                    break
+            if self._catalog.version != version:
+                raise _gone("rights")
         return Polled(events=tuple(events), position=self._token(account_id, at), has_more=at.seq < head.seq)
 
 

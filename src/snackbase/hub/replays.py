@@ -135,8 +135,11 @@ class Replays:
             # The log may be ahead of the feed: what lies beyond will come live.
             if passage.head.seq > until or size > PIECE_BYTES:
                 break
-            told += replay.tell(passage)
-            size += passage.size
+            messages, written = replay.tell(passage, PIECE_BYTES - size)
+            told += messages
+            size += max(passage.size, written)
+            if replay.at != passage.head:
+                break
         name = connection.wire.name
         add(self._counters.deliveries, name, told)
         add(self._counters.resumes, "events", told)

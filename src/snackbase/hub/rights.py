@@ -24,6 +24,7 @@ from snackbase.errors import (
     Closing,
     SnackBaseError,
 )
+from snackbase.hub.budget import Budget, count, discount
 from snackbase.hub.connection import Connection
 from snackbase.hub.feeds import LiveFeed
 from snackbase.hub.views import subscription_of
@@ -36,13 +37,6 @@ from snackbase.realtime.session import State, Subscription
 log = structlog.get_logger("snackbase.hub")
 
 SLICE = 200
-
-
-class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """How many subscriptions of a user, and different views of an account, every event may have to be judged for."""
-
-    user: int
-    account: int
 
 
 class _Waiting(msgspec.Struct):
@@ -108,6 +102,7 @@ class Rights:
         """Take the place of the same key, held: nothing is delivered before `join`."""
         self.take(connection, subscription.request.key)
         connection.subscriptions[subscription.request.key] = subscription
+        count(connection, subscription)
         connection.held += 1
         if subscription.collection_id != EVERY_COLLECTION and subscription.request.id is None:
             self._refresh_every(connection)
@@ -117,6 +112,7 @@ class Rights:
         subscription = connection.subscriptions.pop(key, None)
         if subscription is None:
             return None
+        discount(connection, subscription)
         self._hold(connection, subscription)
         connection.held -= 1
         if subscription.collection_id != EVERY_COLLECTION and subscription.request.id is None:
@@ -125,6 +121,7 @@ class Rights:
 
     def take_all(self, connection: Connection) -> None:
         for subscription in connection.subscriptions.values():
+            discount(connection, subscription)
             self._leave(connection, subscription)
         connection.subscriptions.clear()
         connection.replays = ()
@@ -155,41 +152,12 @@ class Rights:
         connection.held -= 1
         if subscription.collection_id == EVERY_COLLECTION:
             subscription.views = self.judge(connection, subscription.request).views
+            count(connection, subscription)
         self._join(connection, subscription)
 
     def check_cost(self, connection: Connection, subscription: Subscription) -> None:
-        """Refuse what every event of the account would have to be judged for, beyond a budget (views with an index, and
-        views that somebody else has too, cost next to nothing).
-
-        Raises:
-            ProtocolError: `too_costly`.
-        """
-        if not _costly(subscription):
-            return
-        live, user = connection.feed, connection.identity.user_id
-        every = subscription.collection_id == EVERY_COLLECTION
-        collection = subscription.request.collection
-        if live.judged.get(user, 0) >= self._budget.user:
-            what = f"{self._budget.user} subscriptions of one user"
-        elif live.costly >= self._budget.account and not live.has(subscription.views, every=every):
-            what = f"{self._budget.account} different views of one account"
-        else:
-            return
-        raise ProtocolError(
-            "too_costly",
-            f"Every change is judged for this subscription, and {what} of that kind are the most; a condition such as "
-            "`field = value`, `field IN (...)` or `@request.auth.id IN field` at the top level makes it cheap.",
-            collection=collection,
-        )
-
-    def _count(self, connection: Connection, subscription: Subscription, more: int) -> None:
-        if _costly(subscription):
-            judged, user = connection.feed.judged, connection.identity.user_id
-            left = judged.get(user, 0) + more
-            if left > 0:
-                judged[user] = left
-            else:
-                judged.pop(user, None)
+        """Raises ProtocolError: `too_costly`."""
+        self._budget.check(connection, subscription)
 
     def _join(self, connection: Connection, subscription: Subscription) -> None:
         live = connection.feed
@@ -199,13 +167,17 @@ class Rights:
         else:
             view = subscription.views[subscription.collection_id]
             subscription.membership = live.join(connection, view, bits=bits, name=name)
-        self._count(connection, subscription, 1)
 
     def _leave(self, connection: Connection, subscription: Subscription) -> None:
         if subscription.membership is not None and connection.live is not None:
             connection.live.leave(connection, subscription.membership)
             subscription.membership = None
-            self._count(connection, subscription, -1)
+
+    def _replace(self, connection: Connection, key: str, old: Subscription, fresh: Subscription) -> None:
+        """The same subscription under other rights, in its place."""
+        discount(connection, old)
+        connection.subscriptions[key] = fresh
+        count(connection, fresh)
 
     def _refresh_every(self, connection: Connection) -> None:
         """The unnamed subscriptions changed, so `*` covers other collections than before."""
@@ -218,7 +190,7 @@ class Rights:
             else:
                 self._leave(connection, subscription)
                 fresh.since_seq = subscription.since_seq
-                connection.subscriptions[key] = fresh
+                self._replace(connection, key, subscription, fresh)
                 self._join(connection, fresh)
 
     # Changes of somebody's rights, in the order of the log -----------------------------------------------------------
@@ -355,6 +327,7 @@ class Rights:
             connection.flush()
         else:
             subscription.views, subscription.claims = fresh.views, fresh.claims
+            count(connection, subscription)
 
     # Judging anew ----------------------------------------------------------------------------------------------------
 
@@ -392,7 +365,7 @@ class Rights:
         fresh = self._fresh(connection, key, subscription)
         if fresh is None:
             return
-        connection.subscriptions[key] = fresh
+        self._replace(connection, key, subscription, fresh)
         if reason is None and entry.place is not None:
             fresh.since_seq = subscription.since_seq
             if entry.place != connection.feed.at:
@@ -435,10 +408,6 @@ class Rights:
         payload = protocol.resync(subscription.request.collection, reason, position, name=subscription.request.id)
         wire, resumable = connection.wire, last and not connection.held
         connection.out.append(wire.resumable(payload, position.encode()) if resumable else wire.message(payload))
-
-
-def _costly(subscription: Subscription) -> bool:
-    return any(view.costly for view in subscription.views.values())
 
 
 def _reason(before: Collection | None, after: Collection | None) -> str | None:

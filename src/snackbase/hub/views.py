@@ -28,11 +28,13 @@ from snackbase.rules import (
     constant,
     parse,
     predicate,
+    searches,
     tie,
 )
 
 _SAME_ACCOUNT = check(parse("account_id = @request.auth.account_id"), {"account_id": Kind.TEXT})
 """True for every record of a feed, which is one account's: no reason to tell groups apart or to judge."""
+_SHORT = frozenset(SYSTEM_FIELDS)
 _NOWHERE = IndexedOn("id", ())
 """Of a view that shows nothing: no change is even a candidate."""
 
@@ -84,6 +86,8 @@ def _view(
     fields = _fields(definition, request, readable, every=every)
     rule = None if principal.superadmin else definition.rule("list")
     wanted = _filter(definition, request, readable, every=every)
+    if wanted is not None and not every:
+        subscription.searches = searches(wanted, _SHORT)
     both = _together(rule, wanted)
     # Not `|=` alone: that makes a new set for each of ten thousand who subscribe to the same.
     subscription.claims = subscription.claims | both.claims if subscription.claims else both.claims

@@ -19,6 +19,9 @@ from snackbase.realtime.groups import Group, Groups, Member, Predicate, Variant,
 CREATE, UPDATE, DELETE = 1, 2, 4
 OPERATION_BITS = {"create": CREATE, "update": UPDATE, "delete": DELETE}
 OPERATION_NAMES = {bit: name for name, bit in OPERATION_BITS.items()}
+MOST_MADE = 64 << 20
+"""Bytes made of one transaction for subscriptions that look different. Whoever gives each of their ten thousand
+subscriptions another name would have a record of 512 KB become 5 GB at once."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -92,9 +95,10 @@ class Feed:
     Attributes:
         at: everything up to here has been given to `route` (or was skipped because nobody listened yet).
         costly: groups that have to be judged for every event of a collection.
+        left_out: members that were not given the last transaction; they are to be ended, and resume.
     """
 
-    __slots__ = ("_groups", "account_id", "at", "costly", "members", "tally")
+    __slots__ = ("_groups", "account_id", "at", "costly", "left_out", "members", "tally")
 
     def __init__(self, account_id: str, at: Head, tally: Tally) -> None:
         self.account_id = account_id
@@ -102,6 +106,7 @@ class Feed:
         self.tally = tally
         self.members = 0
         self.costly = 0
+        self.left_out: list[Member] = []
         self._groups: dict[str, Groups] = {}
 
     def join(self, member: Member, view: View, *, bits: int, name: str | None) -> Variant:
@@ -187,13 +192,18 @@ class Feed:
     def _deliver(self, hits: dict[Group, Events], position: str, dirty: list[Any]) -> None:
         made: dict[tuple[object, ...], bytes] = {}
         staging: dict[Member, None] = {}
+        size = 0
         for group, events in hits.items():
             for variant in group.variants:
                 (bits, name, wire, stages), members = variant.look, variant.members
                 chosen = [event for event in events if event[1].bit & bits]
                 if not chosen:
                     continue
+                if size > MOST_MADE:
+                    self.left_out += members
+                    continue
                 payloads = payloads_of(chosen, name, position, made)
+                size += sum(map(len, payloads))
                 deliveries = self.tally.deliveries
                 deliveries[wire.name] = deliveries.get(wire.name, 0) + len(members) * len(payloads)
                 if stages:

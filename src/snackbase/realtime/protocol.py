@@ -21,6 +21,8 @@ SUBPROTOCOL = "snackbase.v1"
 EVERY_COLLECTION = "*"
 MAX_FILTER_LENGTH = 2000
 MAX_ECHO_CHARACTERS = 64
+MOST_OPERATIONS, MOST_FIELDS, MAX_FIELDS_LENGTH, MAX_SINCE_LENGTH = 10, 200, 20_000, 1000
+"""What is asked for is kept as long as the subscription, so nothing of it may be as large as a message."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -211,6 +213,8 @@ def check_request(request: SubscribeRequest) -> None:
         raise ProtocolError("collection_not_found", "There is no such collection.", collection=name[:64])
     if request.id is not None and not SUBSCRIPTION_ID.match(request.id):
         raise ProtocolError("invalid_id", "A subscription's id is 1 to 64 of A-Z a-z 0-9 _ -.", collection=name)
+    if len(request.operations or ()) > MOST_OPERATIONS:
+        raise ProtocolError("invalid_operations", "Name each operation once.", collection=name)
     for operation in request.operations or ():
         if operation not in OPERATIONS:
             allowed = ", ".join(OPERATIONS)
@@ -221,6 +225,10 @@ def check_request(request: SubscribeRequest) -> None:
         raise ProtocolError("invalid_operations", "`operations` is empty; leave it out for all.", collection=name)
     if request.filter is not None and len(request.filter) > MAX_FILTER_LENGTH:
         raise ProtocolError("invalid_filter", f"A filter has at most {MAX_FILTER_LENGTH} characters.", collection=name)
+    if len(request.fields or ()) > (MAX_FIELDS_LENGTH if isinstance(request.fields, str) else MOST_FIELDS):
+        raise ProtocolError("invalid_fields", "Name each field once.", collection=name)
+    if len(request.since or "") > MAX_SINCE_LENGTH:
+        raise ProtocolError("invalid_message", "`since` is too long for a position.", collection=name)
     if request.snapshot and request.since is not None:
         raise ProtocolError("invalid_message", "`snapshot` and `since` exclude each other.", collection=name)
 

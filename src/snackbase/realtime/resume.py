@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from snackbase.model import Change, Head, Op
-from snackbase.realtime.fanout import Judged, events_through, payloads_of, unstage
+from snackbase.realtime.fanout import Judged, events_through, payloads_of
 from snackbase.realtime.groups import IndexedOn, Member
 from snackbase.realtime.link import Wire
 from snackbase.realtime.position import Positions, Token
 from snackbase.realtime.session import Subscription
+
+KEPT_TIMES, KEPT_BYTES = 8, 16 << 10
+"""What is kept of all that was made of a transaction: so many times its own size, and a little for the smallest."""
 
 
 class Window(Protocol):
@@ -80,7 +83,7 @@ class Passage:
         first: the number before its first row. head: its last row. position: the token of the place after it.
     """
 
-    __slots__ = ("_frames", "_judged", "_payloads", "_values", "first", "head", "position", "rows", "size")
+    __slots__ = ("_frames", "_judged", "_payloads", "_room", "_values", "first", "head", "position", "rows", "size")
 
     def __init__(self, rows: Sequence[Change], position: str) -> None:
         self.rows = rows
@@ -88,6 +91,8 @@ class Passage:
         self.head = Head(rows[-1].seq, rows[-1].ts_us)
         self.position = position
         self.size = sum(len(row.raw) for row in rows)
+        # What many share is kept; what each has for itself would take any amount of memory.
+        self._room = KEPT_TIMES * self.size + KEPT_BYTES
         self._judged: list[Judged] | None = None
         self._values: dict[tuple[str, bool], set[object]] = {}
         self._payloads: dict[tuple[object, ...], list[bytes]] = {}
@@ -101,7 +106,7 @@ class Passage:
         found = self._payloads.get(key)
         if found is None:
             found = self._made(subscription)
-            if len(self._payloads) < MOST_KEPT:
+            if len(self._payloads) < MOST_KEPT and self._fits(sum(map(len, found))):
                 self._payloads[key] = found
         return found
 
@@ -117,7 +122,7 @@ class Passage:
             if payloads:
                 frames.append(wire.resumable(payloads[-1], self.position.encode()))
             found = b"".join(frames)
-            if len(self._frames) < MOST_KEPT:
+            if len(self._frames) < MOST_KEPT and self._fits(len(found)):
                 self._frames[key] = found
         return found
 
@@ -142,6 +147,12 @@ class Passage:
             self._judged = [Judged(row) for row in self.rows if row.op is not Op.CONTROL]
         return self._judged
 
+    def _fits(self, size: int) -> bool:
+        """Whether so much more may be kept; if so it is counted."""
+        fits = size <= self._room
+        self._room -= size * fits
+        return fits
+
 
 class Replay:
     """What one client still has to be told of the past: some of its subscriptions, merged in the order of the log.
@@ -152,13 +163,17 @@ class Replay:
         unasked: the client resumed nothing: it is told what went past it while its rights were judged, and no more.
     """
 
-    __slots__ = ("at", "member", "parts", "unasked")
+    __slots__ = ("_last", "_told", "at", "member", "parts", "unasked")
 
     def __init__(self, member: Member, parts: Sequence[tuple[Subscription, Head]], *, unasked: bool = False) -> None:
         self.member = member
         self.unasked = unasked
         self.parts = [(subscription, since.seq) for subscription, since in parts]
         self.at = min((since for _, since in parts), key=lambda head: head.seq)
+        # Of the transaction that is being told: who heard it, and of a stream the message that may have to carry the
+        # position.
+        self._told: set[Subscription] = set()
+        self._last: tuple[Subscription, bytes] | None = None
 
     @property
     def furthest(self) -> int:
@@ -168,25 +183,49 @@ class Replay:
     def drop(self, subscription: Subscription) -> None:
         """The subscription is replaced, gone or to be judged anew."""
         self.parts = [part for part in self.parts if part[0] is not subscription]
+        if self._last is not None and self._last[0] is subscription:
+            # It may see something else now.
+            self._last = None
 
-    def tell(self, passage: Passage) -> int:
-        """Put the next transaction into the outbox; how many messages it was."""
-        member, told = self.member, 0
+    def tell(self, passage: Passage, room: int) -> tuple[int, int]:
+        """Put the next transaction into the outbox; how many messages and bytes that was.
+
+        Where many subscriptions see large records, only some hear it now, so that what waits to be sent stays small:
+        `at` tells whether all have.
+
+        Args:
+            room: bytes after which no other subscription is told.
+        """
+        told = size = 0
         for subscription, since in self.parts:
-            if passage.head.seq <= since:
+            if passage.head.seq <= since or subscription in self._told:
                 continue
-            if member.staged is None:
-                frame = passage.frame(subscription, member.wire)
-                if frame:
-                    member.out.append(frame)
-                    told += 1
-            else:
-                payloads = passage.payloads(subscription)
-                member.staged.extend(payloads)
-                told += len(payloads)
-        if member.staged:
+            if size > room:
+                return told, size
+            count, written = self._tell_one(subscription, passage)
+            told, size = told + count, size + written
+            self._told.add(subscription)
+        if self._last is not None:
             # Beside one that nobody asked for, other subscriptions of the stream may have been told later changes.
-            resumable = member.held == len(self.parts) and not self.unasked
-            unstage(member, passage.position, resumable=resumable)
+            resumable = self.member.held == len(self.parts) and not self.unasked
+            wire, last = self.member.wire, self._last[1]
+            self.member.out.append(wire.resumable(last, passage.position.encode()) if resumable else wire.message(last))
+            self._last = None
+        self._told.clear()
         self.at = passage.head
-        return told
+        return told, size
+
+    def _tell_one(self, subscription: Subscription, passage: Passage) -> tuple[int, int]:
+        member = self.member
+        if member.staged is None:
+            frame = passage.frame(subscription, member.wire)
+            if frame:
+                member.out.append(frame)
+            return int(bool(frame)), len(frame)
+        payloads = passage.payloads(subscription)
+        if payloads:
+            if self._last is not None:
+                member.out.append(member.wire.message(self._last[1]))
+            member.out.extend(map(member.wire.message, payloads[:-1]))
+            self._last = subscription, payloads[-1]
+        return len(payloads), sum(map(len, payloads))

@@ -46,9 +46,21 @@ class Subscription:
 
     Attributes:
         since_seq: the number after which it is told everything, live or replayed.
+        searches: how much its filter looks through texts and lists (rules.searches).
+        cost: what it was counted as (hub/budget.py).
     """
 
-    __slots__ = ("_seen", "bits", "claims", "collection_id", "membership", "request", "since_seq")
+    __slots__ = (
+        "_seen",
+        "bits",
+        "claims",
+        "collection_id",
+        "cost",
+        "membership",
+        "request",
+        "searches",
+        "since_seq",
+    )
 
     def __init__(self, request: SubscribeRequest, collection_id: str, bits: int) -> None:
         self.request = request
@@ -57,7 +69,7 @@ class Subscription:
         self.claims: frozenset[str] = frozenset()
         self._seen: View | Mapping[str, View] = {}
         self.membership: Variant | None = None
-        self.since_seq = 0
+        self.since_seq = self.searches = self.cost = 0
 
     @property
     def views(self) -> Mapping[str, View]:

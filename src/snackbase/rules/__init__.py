@@ -10,13 +10,14 @@ from snackbase.rules.bind import constant
 from snackbase.rules.check import check
 from snackbase.rules.moments import normal_date, normal_datetime
 from snackbase.rules.nodes import Auth, Kind, Rule
-from snackbase.rules.parts import Condition, Tie, bound, conditions, conjunction, conjuncts, tie
+from snackbase.rules.parts import Condition, Tie, bound, conditions, conjunction, conjuncts, searches, tie
 from snackbase.rules.predicate import Predicate, predicate
-from snackbase.rules.sql import Dialect, to_sql
+from snackbase.rules.sql import IN_TIME, Dialect, to_sql
 from snackbase.rules.syntax import MAX_DEPTH, MAX_LIST, MAX_NODES, Expr, parse
 from snackbase.rules.tokens import MAX_INTEGER, MAX_TEXT, RESERVED_WORDS, RuleError
 
 __all__ = [
+    "IN_TIME",
     "MAX_DEPTH",
     "MAX_INTEGER",
     "MAX_LIST",
@@ -42,6 +43,7 @@ __all__ = [
     "normal_datetime",
     "parse",
     "predicate",
+    "searches",
     "tie",
     "to_sql",
 ]

@@ -17,6 +17,10 @@ MAX_PATTERN = 10_000
 """Characters, of at most four bytes. SQLite ends a query with an error for a pattern over 50,000 bytes."""
 
 
+KEPT_MASKS = 128
+"""Characters of a pattern whose masks are kept: those of 2,000 different ones take 700 KB, and making them takes little
+beside looking through a text."""
+
 LONG = 2_000
 """Characters from which folding is remembered: many predicates ask for the same long text one after the other."""
 
@@ -111,13 +115,15 @@ class _Segment:
     def _bits(self) -> tuple[dict[str, int], int]:
         """For each character the places where it fits, and those where any does."""
         others = sum(1 << index for index, one in enumerate(self._characters) if one is None)
-        if self._masks is None:
-            masks: dict[str, int] = {}
-            for index, one in enumerate(self._characters):
-                if one is not None:
-                    masks[one] = masks.get(one, others) | 1 << index
+        if self._masks is not None:
+            return self._masks, others
+        masks: dict[str, int] = {}
+        for index, one in enumerate(self._characters):
+            if one is not None:
+                masks[one] = masks.get(one, others) | 1 << index
+        if len(self) <= KEPT_MASKS:
             self._masks = masks
-        return self._masks, others
+        return masks, others
 
 
 def _segments(pattern: str) -> list[_Segment] | None:

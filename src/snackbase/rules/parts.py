@@ -7,6 +7,7 @@ On the path: subscribe time, before step 7.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -22,6 +23,8 @@ from snackbase.rules.nodes import (
     FieldOf,
     InArray,
     InGroups,
+    Kind,
+    Leaf,
     Like,
     Node,
     OneOf,
@@ -36,6 +39,8 @@ from snackbase.rules.nodes import (
     text_of,
 )
 
+WILD_SEARCH, LIST_SEARCH = 20, 5
+"""What looking for a text with `_` for any character, and for a number in a list, cost in searches for a plain text."""
 MOST_TIED = 256
 """Values of a list by which a rule may be found; a longer one is judged instead."""
 
@@ -98,6 +103,29 @@ def _tied_field(part: Node) -> str | None:
             return field
     found = _tie(part)
     return found.field if found is not None else None
+
+
+@lru_cache(maxsize=1024)
+def searches(rule: Rule, short: frozenset[str]) -> int:
+    """How much a rule looks through texts and lists of a record, in searches for a plain text (`~`): up to 0.7 ms each
+    in one of 200,000 characters.
+
+    Args:
+        short: fields whose values are never long.
+    """
+    return sum(_search(leaf, short) for leaf in leaves(rule.node))
+
+
+def _search(leaf: Leaf, short: frozenset[str]) -> int:
+    match leaf:
+        case Like(left=FieldOf(name=name), pattern=pattern) if name not in short:
+            plain = isinstance(pattern, Value) and not ("%" in str(pattern.value) and "_" in str(pattern.value))
+            return 1 if plain else WILD_SEARCH
+        case Like(pattern=FieldOf(name=name)) if name not in short:
+            return WILD_SEARCH
+        case InArray(left=left, array=FieldOf()):
+            return 1 if left.kind is Kind.TEXT else LIST_SEARCH
+    return 0
 
 
 def conjuncts(rule: Rule) -> list[Rule]:

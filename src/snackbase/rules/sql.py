@@ -33,6 +33,14 @@ from snackbase.rules.nodes import (
 
 Dialect = Literal["sqlite", "postgres"]
 
+IN_TIME = "snackbase_in_time"
+"""A function without arguments that a connection to SQLite needs: 1, or an error when its query is to end. SQLite looks
+at the clock between its instructions only, of which looking through one long text is a single one."""
+
+STEPS_AT_ONCE = 200_000
+"""Characters that may be compared before the clock is looked at: half a millisecond."""
+SHORT_TEXT = 1000
+
 
 def to_sql(
     rule: Rule,
@@ -96,9 +104,9 @@ def _like(left: Operand, pattern: Operand, words: "_Words") -> str:
     if isinstance(pattern, Value):
         text = str(pattern.value)
         if "%" not in text:
-            return words.holds(words.operand(left), words.operand(Value(folded(text), Kind.TEXT)))
+            return words.holds(words.searched(left, len(text)), words.operand(Value(folded(text), Kind.TEXT)))
         if len(text) <= MAX_PATTERN and not _ends_in_escape(text):
-            return words.matches(words.operand(left), words.operand(pattern))
+            return words.matches(words.searched(left, len(text)), words.operand(pattern))
         # Matches nothing: false, but unknown where the text is null.
         return f"{words.operand(left)} IS NULL AND NULL"
     operand = words.operand
@@ -106,9 +114,9 @@ def _like(left: Operand, pattern: Operand, words: "_Words") -> str:
     return (
         f"CASE WHEN {operand(left)} IS NULL OR {operand(pattern)} IS NULL THEN NULL "
         f"WHEN {words.find(operand(pattern), words.percent)} = 0 "
-        f"THEN {words.holds(operand(left), words.fold(operand(pattern)))} "
+        f"THEN {words.holds(words.searched(left, MAX_PATTERN), words.fold(operand(pattern)))} "
         f"WHEN {too_long} OR {words.ends_in_escape(operand(pattern))} THEN {words.false} "
-        f"ELSE {words.matches(operand(left), operand(pattern))} END"
+        f"ELSE {words.matches(words.searched(left, MAX_PATTERN), operand(pattern))} END"
     )
 
 
@@ -127,6 +135,10 @@ class _Words(Protocol):
 
     def operand(self, operand: Operand) -> str: ...
     def contains(self, left: Operand, array: Operand) -> str: ...
+    def searched(self, text: Operand, length: int) -> str:
+        """A text that is looked through for a pattern of at most this length."""
+        ...
+
     def fold(self, text: str) -> str: ...
     def find(self, text: str, part: str) -> str: ...
     def holds(self, text: str, part: str) -> str: ...
@@ -170,6 +182,14 @@ class _Sqlite(_Dialect):
             f"EXISTS (SELECT 1 FROM (SELECT {column} AS j, {self.operand(left)} AS x) AS s, "  # noqa: S608  # quoted names and placeholders
             f"json_each(CASE json_type(s.j) WHEN 'array' THEN s.j ELSE '[]' END) AS e WHERE {same})"
         )
+
+    def searched(self, text: Operand, length: int) -> str:
+        column = self.operand(text)
+        if not isinstance(text, FieldOf):
+            return column
+        most = max(SHORT_TEXT, STEPS_AT_ONCE // max(length, 1))
+        asked = f"CASE {IN_TIME}() WHEN 1 THEN {column} END"
+        return f"CASE WHEN octet_length({column}) > {most} THEN {asked} ELSE {column} END"
 
     def fold(self, text: str) -> str:
         return f"lower({text})"
@@ -228,6 +248,9 @@ class _Postgres(_Dialect):
             f"EXISTS (SELECT 1 FROM (SELECT ({self.operand(array)})::json AS j, {self.operand(left)} AS x) AS s, "  # noqa: S608  # quoted names and placeholders
             f"json_array_elements(CASE json_typeof(s.j) WHEN 'array' THEN s.j ELSE '[]' END) AS e(value) WHERE {same})"
         )
+
+    def searched(self, text: Operand, length: int) -> str:
+        return self.operand(text)
 
     def fold(self, text: str) -> str:
         return f'lower({text} COLLATE "C")'

@@ -8,12 +8,14 @@ of one field are read at once, whatever their number. Reading only.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from snackbase.catalog import Catalog, Definition, auth_of, project
 from snackbase.errors import BadRequest, FieldError
 from snackbase.model import FieldType, Principal, Record
 from snackbase.services.listing import where_of
 from snackbase.services.values import did_you_mean
-from snackbase.storage.base import Query, Store
+from snackbase.storage.base import Query, Scales, Store
 
 MAX_DEPTH = 2
 MAX_PATHS = 10
@@ -62,14 +64,18 @@ class Expansion:
             records: the same records, whole: a reference is followed also where `fields` leaves it out.
 
         Raises:
-            BadRequest: `invalid_expand` for a field of a target.
+            BadRequest: `invalid_expand` for a field of a target. TooLarge: `page_too_large`.
         """
         expanded: list[Record] = [{**one, KEY: {}} for one in shown]
+        # A record stands in the answer as often as it is referred to: one of 512 KB could make it 500 MB.
+        scales = Scales()
         for name, branch in tree.items():
             found = await self._referred(definition, name, branch, records)
+            sizes = {record_id: len(msgspec.json.encode(target)) for record_id, target in found.items()}
             for record, one in zip(records, expanded, strict=True):
                 target = found.get(record[name])
                 if target is not None:
+                    scales.put_on(sizes[record[name]])
                     one[KEY][name] = target
         return expanded
 

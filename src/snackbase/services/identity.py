@@ -14,6 +14,8 @@ MIN_PASSWORD_CHARS = 8
 MAX_EMAIL_CHARS = 254
 """RFC 5321 §4.5.3.1.3, less the angle brackets."""
 MAX_NAME_CHARS = 100
+MOST_MARKS = 4
+"""What is written decomposed has at most so many characters for one (U+1F82 and its like)."""
 MAX_DESCRIPTION_CHARS = 1000
 MAX_GROUPS = 100
 MAX_GROUP_CHARS = 100
@@ -31,8 +33,15 @@ def invalid(field: str, message: str, code: str = "invalid") -> ValidationFailed
 
 
 def normal_email(text: str) -> str:
-    """The form e-mails are stored and compared in: without surrounding space, in lower case, composed."""
-    return unicodedata.normalize("NFC", text.strip().lower())
+    """The form e-mails are stored and compared in: without surrounding space, in lower case, composed.
+
+    What is too long for one is cut and nobody's: putting a long run of accents in order takes time that grows with the
+    square of its length (half a minute for a body of 1 MB), and anybody may send one.
+    """
+    text = text.strip()
+    if len(text) > MOST_MARKS * MAX_EMAIL_CHARS:
+        return text[: MOST_MARKS * MAX_EMAIL_CHARS]
+    return unicodedata.normalize("NFC", text.lower())
 
 
 def checked_email(text: str, *, field: str = "email") -> str:
@@ -54,7 +63,9 @@ def check_password(password: str, *, email: str, field: str = "password") -> Non
 
 
 def checked_name(text: str, *, field: str = "name") -> str:
-    name = unicodedata.normalize("NFC", text.strip())
+    name = text.strip()
+    if len(name) <= MOST_MARKS * MAX_NAME_CHARS:  # as in `normal_email`
+        name = unicodedata.normalize("NFC", name)
     if not 1 <= len(name) <= MAX_NAME_CHARS or _CONTROL.search(name):
         raise invalid(field, f"1 to {MAX_NAME_CHARS} characters on one line are needed.", "invalid_name")
     return name

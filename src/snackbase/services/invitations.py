@@ -36,6 +36,8 @@ from snackbase.storage.roles import find_role, require_role
 TOKEN_PREFIX = "sb_in."  # noqa: S105 - what tokens begin with, so that logs can mask them
 DEFAULT_HOURS = 48.0
 MOST_HOURS = 720.0
+MOST_OPEN = 10_000
+"""Invitations of one account that nobody has accepted or cancelled, expired ones too."""
 
 
 class Invitation(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +95,7 @@ class Invitations:
 
         Raises:
             Forbidden, ValidationFailed. Conflict: registration_closed: the account takes nobody; email_taken;
-                invitation_pending: one waits already.
+                invitation_pending: one waits already; too_many_invitations.
         """
         require_admin(principal)
         require_named(principal, account, "Name the account to invite into.")
@@ -116,7 +118,9 @@ class Invitations:
             expires_at=int(now + _checked_hours(hours) * 3600),
         )
         pending = rows.insert_invitation(row, _hash(token), now_s=now, error=_pending())
-        await self._write(principal, target.id, pending, require_role(chosen[0], error=_no_role()))
+        too_many = Conflict(f"The account has {MOST_OPEN:,} open invitations.", code="too_many_invitations")
+        room = rows.require_room(target.id, most=MOST_OPEN, error=too_many)
+        await self._write(principal, target.id, room, pending, require_role(chosen[0], error=_no_role()))
         return self._shown(row, token)
 
     async def page(

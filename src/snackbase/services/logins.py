@@ -109,6 +109,7 @@ class Logins:
                 error=wrong(),
             ),
             system.note_login(user.id, at=at),
+            system.forget_ended_logins(user.id),
             system.forget_expired_logins(self._now()),
         )
 

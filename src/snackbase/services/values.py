@@ -29,6 +29,8 @@ MAX_JSON_DEPTH = 64
 MAX_EMAIL_CHARACTERS = 254
 """RFC 5321 §4.5.3.1.3, less the angle brackets."""
 MAX_URL_CHARACTERS = 2048
+MOST_HINTS = 3
+"""Unknown fields for which a known one is guessed: each costs some milliseconds, and a body may have thousands."""
 URL_SCHEMES = ("http", "https", "ftp", "ws", "wss")
 
 _UUID = re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}\Z")
@@ -174,10 +176,12 @@ def _every_field(reading: Reading, collection: Collection, data: Mapping[str, An
 
 def _refuse_unknown(collection: Collection, data: Mapping[str, Any], errors: list[FieldError]) -> None:
     known = {field.name for field in collection.fields}
+    hinted = 0
     for name in data:
         if name not in known and name not in SYSTEM_FIELDS:
             shown = name[:64].encode("utf-8", "replace").decode()
-            hint = did_you_mean(shown, known)
+            hinted += 1
+            hint = did_you_mean(shown, known) if hinted <= MOST_HINTS else ""
             message = f"{collection.name} has no field '{shown}'.{hint}"
             errors.append(FieldError(field=shown, message=message, code="unknown_field"))
             if len(errors) >= 100:

@@ -185,7 +185,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scales:
-    """Weighs the rows of a list while they are read."""
+    """Weighs the rows of a list while they are read, and what they refer to."""
 
     __slots__ = ("_size",)
 
@@ -194,7 +194,11 @@ class Scales:
 
     def add(self, row: Iterable[object]) -> None:
         """Raises TooLarge (`page_too_large`)."""
-        self._size += sum(len(value) for value in row if isinstance(value, str))
+        self.put_on(sum(len(value) for value in row if isinstance(value, str)))
+
+    def put_on(self, size: int) -> None:
+        """Raises TooLarge (`page_too_large`)."""
+        self._size += size
         if self._size > MAX_PAGE_BYTES:
             message = f"These records have more than {MAX_PAGE_BYTES >> 20} MB together; ask for fewer with `limit`."
             raise TooLarge(message, code="page_too_large")

@@ -12,6 +12,8 @@ import apsw
 
 from snackbase.config import ConfigError
 from snackbase.errors import Unavailable
+from snackbase.rules import IN_TIME
+from snackbase.storage.deadline import in_time
 from snackbase.storage.schema import APPLICATION_ID
 
 OLDEST_SQLITE = (3, 51, 3)
@@ -78,6 +80,7 @@ def _set_up(connection: apsw.Connection, *, synchronous: str, writer: bool) -> N
         connection.config(option, 0)
     # Without it SQLite compiles a join anew for every execution with bound values, in the hope of a better plan.
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+    connection.create_scalar_function(IN_TIME, in_time, 0)
     pragmas = [
         "trusted_schema=OFF",
         "temp_store=MEMORY",

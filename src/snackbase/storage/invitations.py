@@ -86,6 +86,17 @@ async def list_invitations(
     return [_invitation(row) for row in rows], total[0][0]
 
 
+def require_room(account_id: str, *, most: int, error: Exception) -> Statement:
+    """`error`: the account has `most` invitations that nobody has accepted or cancelled."""
+    return Statement(
+        sql="UPDATE _accounts SET id = id WHERE id = ?"
+        f" AND (SELECT count(*) FROM _invitations WHERE account_id = ? AND {_OPEN}) < ?",
+        args=(account_id, account_id, most),
+        rows=1,
+        error=error,
+    )
+
+
 def insert_invitation(invitation: Invitation, token_hash: str, *, now_s: float, error: Exception) -> Statement:
     """`error`: an open invitation for this e-mail waits in the account."""
     return Statement(

@@ -7,7 +7,6 @@ turns, so that one whose lists are slow does not hold all threads.
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ import apsw
 from snackbase.errors import BadRequest, Unavailable
 from snackbase.model import Head
 from snackbase.storage.base import WEIGHED_FROM, Page, Query, Scales
+from snackbase.storage.deadline import Deadline, Late
 from snackbase.storage.schema import quoted
 from snackbase.storage.statements import READ_PLACE, Table
 from snackbase.storage.turns import Turns
@@ -59,19 +59,6 @@ class Select:
     def _param(self, value: object) -> str:
         self.args.append(value)
         return f"?{len(self.args)}"
-
-
-class Deadline:
-    """A moment after which the query stops; earlier when nobody waits for it any more."""
-
-    __slots__ = ("at", "given_up")
-
-    def __init__(self, seconds: float) -> None:
-        self.at = time.monotonic() + seconds
-        self.given_up = False
-
-    def passed(self) -> bool:
-        return self.given_up or time.monotonic() > self.at
 
 
 class Lists:
@@ -137,8 +124,9 @@ class Lists:
             connection.set_progress_handler(deadline.passed, PROGRESS_STEPS)
             cursor = connection.cursor()
             cursor.execute("BEGIN")
-            return work(cursor)
-        except apsw.InterruptError:
+            with deadline.watched():
+                return work(cursor)
+        except (apsw.InterruptError, Late):
             raise late from None
         finally:
             connection.set_progress_handler(None)

@@ -241,6 +241,6 @@ def rename_in_invitations(group: Group, name: str | None) -> Statement:
     """What open invitations promise. None: the group goes."""
     return Statement(
         sql=f"UPDATE _invitations SET groups = {_REPLACED}"
-        f" WHERE account_id = ? AND accepted_at IS NULL AND groups <> '[]' AND {_HOLDS}",
+        f" WHERE account_id = ? AND accepted_at IS NULL AND cancelled_at IS NULL AND groups <> '[]' AND {_HOLDS}",
         args=(group.name, name, group.name, name, group.account_id, group.name),
     )

@@ -23,6 +23,10 @@ from snackbase.storage.definitions import Definitions
 from snackbase.storage.receipts import keep, repeated
 from snackbase.storage.statements import Table, Tables
 
+MAX_TRANSACTION_BYTES = 32 << 20
+"""Of a transaction's records as the log holds them: a hundred of the largest, each changed in one word by a body of
+5 KB, would hold the writer for a second, and every subscriber would have to be sent 50 MB."""
+REFERRING_AT_ONCE = 64
 MAX_IMAGE_BYTES = MAX_RECORD_BYTES + 1024
 """A record as the log holds it: its values, which were checked when they came, and the system fields."""
 
@@ -83,6 +87,7 @@ class Work(msgspec.Struct):
     ts_us: int
     at: str
     drafts: list[Draft] = []
+    size: int = 0
     written: list[Record] = []
     deleted: list[tuple[str, str]] = []
     referring: list[tuple[int, Table, str, str]] = []
@@ -93,6 +98,13 @@ class Work(msgspec.Struct):
         """Times never run backwards within an account."""
         ts_us = now_us if slot is None else max(now_us, slot.ts_us)
         return cls(transaction, slot, ts_us, rfc3339(ts_us))
+
+    def note(self, draft: Draft) -> None:
+        """One more change for the log. Raises Conflict: they are too large together."""
+        self.drafts.append(draft)
+        self.size += len(draft.raw)
+        if self.size > MAX_TRANSACTION_BYTES:
+            raise too_many_changes()
 
     @property
     def stamps(self) -> Stamps:
@@ -185,7 +197,7 @@ class Application:
         except Taken as taken:
             raise violation(taken, table.collection) from None
         note_references(table, row.values, work)
-        work.drafts.append(draft_of(Op.CREATE, table, record))
+        work.note(draft_of(Op.CREATE, table, record))
         return record
 
     def _before(self, table: Table, write: Write, work: Work) -> Asking[Record]:
@@ -214,7 +226,7 @@ class Application:
 
     def _delete(self, table: Table, record: Record, work: Work) -> Asking[None]:
         yield Ask(table.delete, (record["id"], work.transaction.account_id))
-        work.drafts.append(draft_of(Op.DELETE, table, record))
+        work.note(draft_of(Op.DELETE, table, record))
         if table.collection.id in self.definitions.referrers:
             work.deleted.append((table.collection.id, record["id"]))
 
@@ -239,11 +251,14 @@ class Application:
                 if action is OnDelete.RESTRICT or (action is OnDelete.SET_NULL and field.required):
                     restricted.append((table, field, record_id))
                     continue
-                for record in (yield from self._referring(work, table, field, record_id)):
-                    if action is OnDelete.CASCADE:
-                        yield from self._delete(table, record, work)
-                    else:
-                        yield from self._set(table, record, {field.name: None}, [None], work)
+                while records := (yield from self._referring(work, table, field, record_id)):
+                    for record in records:
+                        if action is OnDelete.CASCADE:
+                            yield from self._delete(table, record, work)
+                        else:
+                            yield from self._set(table, record, {field.name: None}, [None], work)
+                    if len(records) < REFERRING_AT_ONCE:
+                        break
                 waiting.extend(work.deleted)
                 work.deleted.clear()
         for table, field, record_id in restricted:
@@ -254,8 +269,10 @@ class Application:
                 raise Conflict(message, code="referenced", details=[detail])
 
     def _referring(self, work: Work, table: Table, field: Field, record_id: str) -> Asking[list[Record]]:
+        """Some of the records that still refer to one that is gone."""
         room = MAX_TRANSACTION_CHANGES - len(work.drafts)
-        rows = yield Ask(table.referring(field.name), (work.transaction.account_id, record_id, room + 1))
+        most = min(room + 1, REFERRING_AT_ONCE)
+        rows = yield Ask(table.referring(field.name), (work.transaction.account_id, record_id, most))
         if len(rows) > room:
             raise too_many_changes()
         return [table.codec.record(row) for row in rows]
@@ -303,7 +320,7 @@ def updated(
         # Before anything runs: a single update has no savepoint to undo it.
         raise TooLarge(f"The record would have {len(draft.raw)} bytes as JSON; at most {MAX_RECORD_BYTES} are kept.")
     draft.prev = {name: before[name] for name in (*values, *system)}
-    work.drafts.append(draft)
+    work.note(draft)
     return record, table.update(values), (*bound, work.at, actor, before["id"], work.transaction.account_id)
 
 
@@ -359,9 +376,10 @@ def _control(control: Control, actor: str | None) -> Draft:
 
 
 def too_many_changes() -> Conflict:
-    limit = f"{MAX_TRANSACTION_CHANGES:,}"
+    limit, size = f"{MAX_TRANSACTION_CHANGES:,}", f"{MAX_TRANSACTION_BYTES >> 20} MB"
     return Conflict(
-        f"One transaction may change at most {limit} records, those that follow from references included.",
+        f"One transaction may change at most {limit} records of {size} together, those that follow from references "
+        "included.",
         code="too_many_changes",
     )
 

@@ -52,8 +52,9 @@ class Turns:
 
     async def _wait(self, owner: str) -> None:
         queue = self._queues.get(owner)
-        if self.waiting >= self._most or (queue is not None and len(queue) >= self._most_each):
-            raise Unavailable("Too many lists are waiting.", code="overloaded", retry_after_s=1)
+        each = 0 if queue is None else len(queue)
+        if each >= self._most_each or (self.waiting >= self._most and not self._displaced(each)):
+            raise _overloaded()
         if queue is None:
             queue = self._queues[owner] = deque()
         turn = asyncio.get_running_loop().create_future()
@@ -62,14 +63,29 @@ class Turns:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._give_back(owner)
             else:
                 self._forget(owner, turn)
             raise
 
+    def _displaced(self, waiting: int) -> bool:
+        """Whether the last one of whoever has most waiting gave its place to one of an owner who has only so many: else
+        a few owners together would keep everybody out."""
+        owner, queue = max(self._queues.items(), key=lambda entry: len(entry[1]))
+        if len(queue) <= waiting + 1:
+            return False
+        turn = queue[-1]
+        self._forget(owner, turn)
+        if not turn.done():
+            turn.set_exception(_overloaded())
+        return True
+
     def _forget(self, owner: str, turn: "asyncio.Future[None]") -> None:
-        queue = self._queues[owner]
+        """It waits no more, if it still did."""
+        queue = self._queues.get(owner)
+        if queue is None or turn not in queue:
+            return
         queue.remove(turn)
         self.waiting -= 1
         if not queue:
@@ -85,10 +101,17 @@ class Turns:
         for next_owner in list(self._queues):
             if not self._free:
                 return
-            if self._take(next_owner):
+            # Who was cancelled a moment ago has yet to say so; a turn that it were given would never come back.
+            while next_owner in self._queues and (turn := self._queues[next_owner][0]).done():
+                self._forget(next_owner, turn)
+            if next_owner in self._queues and self._take(next_owner):
                 turn = self._queues[next_owner][0]
                 self._forget(next_owner, turn)
                 if next_owner in self._queues:
                     # Whoever had a turn stands at the end again.
                     self._queues.move_to_end(next_owner)
                 turn.set_result(None)
+
+
+def _overloaded() -> Unavailable:
+    return Unavailable("Too many lists are waiting.", code="overloaded", retry_after_s=1)

@@ -89,6 +89,15 @@ class RecordingLink:
         self.news.set()
 
 
+class FullLink(RecordingLink):
+    """One whose kernel takes nothing by itself."""
+
+    def write(self, frames: Sequence[bytes]) -> int:
+        super().write(frames)
+        self.stuck += sum(map(len, frames))
+        return self.stuck
+
+
 class Person(msgspec.Struct, kw_only=True):
     """Who a token stands for in these tests; checked when this was made."""
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from snackbase.auth import Claims
-from snackbase.errors import OVERLOADED, Unauthorized, Unavailable
+from snackbase.errors import OVERLOADED, TOKEN_INVALID, Unauthorized, Unavailable
+from snackbase.hub import Refused
 from snackbase.hub.admission import Patience
 from snackbase.hub.feeds import LiveFeed
 from tests.unit.hub.support import House, Person, house, person
@@ -120,3 +121,16 @@ async def test_a_client_that_waits_by_itself_is_not_slowed() -> None:
         clock.now += 61
 
     assert clock.slept == []
+
+
+async def test_who_shares_an_address_with_those_who_were_sent_away_does_not_wait_with_them(home: House) -> None:
+    for _ in range(2):
+        stranger = await home.client(None)
+        stranger.send(action="auth", token="nobody's")
+        await stranger.until(lambda stranger=stranger: stranger.link.closed is not None)
+        assert stranger.link.closed is TOKEN_INVALID
+
+    with pytest.raises(Refused) as slowed:
+        await home.client(None)
+    assert slowed.value.error.code == "rate_limited"
+    await home.client(person("ann", await home.account("acme")))

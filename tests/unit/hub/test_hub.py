@@ -10,7 +10,7 @@ import pytest
 from snackbase import errors
 from snackbase.hooks import HookAbort
 from snackbase.hub import Refused
-from snackbase.model import Field, FieldType, Rules
+from snackbase.model import Field, FieldType, Position, Rules
 from snackbase.storage.base import Control
 from tests.storage.support import creating, deleting, text, updating
 
@@ -95,10 +95,13 @@ async def test_the_101st_subscription_is_refused_and_the_connection_stays(home: 
     client = await subscribed(home)
     for number in range(100):
         client.send(action="subscribe", collection="posts", id=f"s{number}")
+    await client.until(lambda: client.connection.inbox is None)
     error = client.messages("error")[0]
     assert (error["code"], error["collection"], error["id"]) == ("subscription_limit", "posts", "s99")
     assert len(client.connection.subscriptions) == 100
     client.send(action="subscribe", collection="posts", id="s5")
+    client.send(action="ping")
+    await client.until_types("pong")
     assert len(client.messages("error")) == 1
 
 
@@ -380,6 +383,25 @@ async def test_one_who_reads_too_slowly_is_ended_and_the_others_feel_nothing(hom
     assert home.counters.closes == {"slow_consumer": 1}
 
 
+async def test_who_was_left_out_because_too_much_was_made_is_ended_and_comes_back_for_it(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts = await home.collection("posts", text("title"))
+    account = await home.account("acme")
+    first, second = [await subscribed(home, "ann", account, id=name) for name in ("one", "two")]
+    position = first.messages("subscribed")[0]["position"]
+    monkeypatch.setattr("snackbase.realtime.fanout.MOST_MADE", 1)
+    await home.write(account, creating(posts, {"title": "x"}))
+    await second.until(lambda: second.link.closed is not None)
+    assert second.link.closed is errors.SLOW_CONSUMER
+    assert (len(first.events()), len(second.events())) == (1, 0)
+
+    again = await home.client(person("ann", account))
+    again.send(action="subscribe", collection="posts", id="two", since=position)
+    await again.until_types("caught_up")
+    assert [event["data"]["title"] for event in again.events()] == ["x"]
+
+
 async def test_unsent_bytes_without_progress_end_a_connection(tmp_path: Path) -> None:
     async with house(tmp_path, realtime_stall_seconds=0.1, realtime_heartbeat_seconds=3600) as home:
         await home.collection("posts")
@@ -452,22 +474,116 @@ async def test_subscriptions_that_every_event_is_judged_for_have_a_budget(tmp_pa
         account = await home.account("acme")
         ann, bob = await home.client(person("ann", account)), await home.client(person("bob", account))
 
-        def ask(client: Client, number: int, filter_text: str) -> str:
+        async def ask(client: Client, number: int, filter_text: str) -> str:
+            before = len(client.messages())
             client.send(action="subscribe", collection="posts", id=f"s{number}", filter=filter_text)
+            await client.until(lambda: len(client.messages()) > before)
             return str(client.messages()[-1].get("code", client.messages()[-1]["type"]))
 
-        assert [ask(ann, n, f"title ~ '{n}%'") for n in range(4)] == ["subscribed"] * 3 + ["too_costly"]
-        assert [ask(ann, n, f"title = '{n}'") for n in range(10, 30)] == ["subscribed"] * 20, "indexed ones are free"
-        assert [ask(bob, n, f"title ~ '{n}%'") for n in (7, 8)] == ["subscribed", "too_costly"]
-        assert ask(bob, 9, "title ~ '1%'") == "subscribed", "a view that is judged anyway costs nothing more"
+        assert [await ask(ann, n, f"title ~ '{n}%'") for n in range(4)] == ["subscribed"] * 3 + ["too_costly"]
+        assert [await ask(ann, n, f"title = '{n}'") for n in range(10, 30)] == ["subscribed"] * 20, (
+            "indexed ones are free"
+        )
+        assert [await ask(bob, n, f"title ~ '{n}%'") for n in (7, 8)] == ["subscribed", "too_costly"]
+        assert await ask(bob, 9, "title ~ '1%'") == "subscribed", "a view that is judged anyway costs nothing more"
         ann.send(action="unsubscribe", id="s0")
-        assert ask(bob, 10, "title ~ '8%'") == "subscribed"
+        assert await ask(bob, 10, "title ~ '8%'") == "subscribed"
         live = home.hub.feeds.get(account)
         assert live is not None
         assert (live.costly, live.judged) == (4, {"ann": 2, "bob": 3})
         for client in (ann, bob):
             client.connection.lost(1000, "")
         assert (live.costly, live.judged) == (0, {})
+
+
+async def test_the_budget_of_a_user_holds_also_for_what_begins_in_the_past(tmp_path: Path) -> None:
+    async with house(tmp_path, realtime_heartbeat_seconds=3600, realtime_max_judged_per_user=3) as home:
+        posts = await home.collection("posts", text("title"))
+        account = await home.account("acme")
+        await home.write(account, creating(posts, {"title": "x"}))
+        client = await home.client(person("ann", account))
+        start = home.positions.token(account, Position(0, 0, home.catalog.version))
+        wanted = [{"collection": "posts", "id": f"s{n}", "filter": f"title ~ '{n}%'"} for n in range(6)]
+        client.send(action="subscribe", since=start, subscriptions=wanted)
+        await client.until(lambda: len(client.messages("caught_up")) == 3)
+
+        assert [error["code"] for error in client.messages("error")] == ["too_costly"] * 3
+        assert len(client.connection.subscriptions) == 3
+        client.send(action="subscribe", since=start, collection="posts", id="s1", filter="title ~ 'other%'")
+        await client.until(lambda: len(client.messages("caught_up")) == 4)
+        assert len(client.messages("error")) == 3, "who replaces one has room for it"
+        client.connection.lost(1000, "")
+        await asyncio.sleep(0)
+        assert home.hub.feeds.get(account) is None
+
+
+async def test_what_a_filter_looks_through_counts_also_where_an_index_finds_the_view(tmp_path: Path) -> None:
+    async with house(tmp_path, realtime_heartbeat_seconds=3600, realtime_max_judged_per_user=3) as home:
+        await home.collection("posts", text("title"), text("owner"), Field(name="tags", type=FieldType.JSON))
+        account = await home.account("acme")
+        client = await home.client(person("ann", account))
+
+        async def ask(name: str, *conditions: str) -> str:
+            filter_text = " && ".join(("owner = @request.auth.id", *conditions))
+            before = len(client.messages())
+            client.send(action="subscribe", collection="posts", id=name, filter=filter_text)
+            await client.until(lambda: len(client.messages()) > before)
+            return str(client.messages()[-1].get("code", client.messages()[-1]["type"]))
+
+        assert await ask("a", "title ~ 'x'", "'x' IN tags") == "subscribed"
+        assert await ask("b", "title ~ 'x'", "title ~ 'y'") == "too_costly"
+        assert await ask("b", "1 IN tags") == "too_costly", "numbers are compared one by one"
+        assert await ask("b", "title ~ 'a_b%'") == "too_costly", "every place of the text may begin it"
+        assert await ask("b", "created_by ~ 'x'", "title = 'y'", "id ~ 'z'") == "subscribed"
+        assert await ask("a", "title ~ 'x'", "title ~ 'y'", "title ~ 'z'") == "subscribed", "it replaces the first"
+        assert await ask("c", "title ~ 'x'") == "too_costly"
+        client.send(action="unsubscribe", id="a")
+        assert await ask("c", "title ~ 'x'") == "subscribed"
+
+
+async def test_of_many_subscriptions_in_one_piece_a_few_are_made_in_one_turn_of_the_loop(home: House) -> None:
+    await home.collection("posts", text("title"))
+    client = await home.client(person("ann", await home.account("acme")))
+    for number in range(60):
+        client.send(action="subscribe", collection="posts", id=f"s{number}", filter=f"title = '{number}'")
+    assert len(client.messages("subscribed")) < 20
+    client.send(action="ping")
+    await client.until_types("pong")
+    assert [ack["id"] for ack in client.messages("subscribed")] == [f"s{number}" for number in range(60)]
+
+    long = " || ".join(f"title = '{number}'" for number in range(100))
+    client.send(action="subscribe", collection="posts", id="long", filter=long)
+    assert len(client.messages("subscribed")) == 60
+    await client.until(lambda: client.messages("subscribed")[-1]["id"] == "long")
+
+    many = [{"collection": "posts", "id": "one", "filter": f"title = '{number}'"} for number in range(200)]
+    client.send(action="subscribe", subscriptions=many)
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert len(client.messages("subscribed")) < 61 + 40
+    await client.until(lambda: len(client.messages("subscribed")) == 61 + 200)
+    assert len(client.connection.subscriptions) == 62
+
+
+async def test_large_messages_that_wait_for_an_earlier_one_stop_the_reading_long_before_small_ones_do(
+    home: House,
+) -> None:
+    await home.collection("posts", text("title"))
+    client = await home.client(person("ann", await home.account("acme")))
+    home.read.shut()
+    client.send(action="subscribe", collection="posts", snapshot=True)
+    await asyncio.wait_for(home.read.met.wait(), 10)
+    many = [{"collection": "posts", "id": "one", "filter": f"title = '{number}'"} for number in range(800)]
+    paused = []
+    for _ in range(4):
+        client.send(action="subscribe", subscriptions=many)
+        paused.append(client.link.paused)
+    assert paused == [False, False, True, True]
+
+    home.read.open()
+    await client.until(lambda: client.connection.inbox is None)
+    assert not client.link.paused
+    assert len(client.connection.subscriptions) == 2
 
 
 async def test_a_connection_that_is_lost_is_forgotten_once(home: House) -> None:

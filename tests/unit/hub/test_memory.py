@@ -45,6 +45,8 @@ async def _connected(home: House, who: Person, transport: Transport, registry: s
     connection.attach(WebSocketLink(cast(asyncio.Transport, transport), connection, registry, parser=maker))
     link = cast(WebSocketLink, connection.link)
     link.data_received(client_frame(TEXT, b'{"action":"subscribe","collection":"posts"}'))
+    while connection.inbox is not None:  # noqa: ASYNC110 - of many at once some wait for a turn of the loop
+        await asyncio.sleep(0)
     return connection
 
 

@@ -12,14 +12,16 @@ import pytest
 
 from snackbase import errors
 from snackbase.errors import Unavailable
+from snackbase.hub import Opening
 from snackbase.hub.past import READING
+from snackbase.hub.replays import HIGH_WATER
 from snackbase.model import Change, Collection, Field, FieldType, Position, Principal
 from snackbase.realtime.protocol import ProtocolError, SubscribeRequest
 from snackbase.services.reading import Snapshot
 from snackbase.storage.base import Control, Query, Window
 from tests.storage.support import creating, deleting, text, updating
 
-from .support import OPEN, SSE, WEBSOCKET, Client, Gate, House, LineWire, house, person
+from .support import OPEN, SSE, WEBSOCKET, Client, FullLink, Gate, House, LineWire, house, person
 
 
 @pytest.fixture
@@ -723,6 +725,111 @@ async def test_a_snapshot_that_cannot_be_is_refused(scene: Scene, request_: dict
     assert client.messages()[-1]["code"] == code
     assert client.connection.subscriptions == {}
     assert client.connection.held == 0
+
+
+async def test_what_many_subscriptions_of_a_connection_missed_of_a_large_record_comes_a_few_at_a_time(
+    scene: Scene,
+) -> None:
+    start = await scene.start()
+    await scene.home.write(scene.account, creating(scene.posts, {"n": 1, "owner": "x" * 100_000}))
+    client = await scene.home.client(person("ann", scene.account))
+    link = client.link = client.connection.link = FullLink(WEBSOCKET)
+    wanted = [{"collection": "posts", "id": f"s{number}"} for number in range(5)]
+    client.send(action="subscribe", since=start, subscriptions=wanted)
+    for told in range(1, 6):
+        await client.until(lambda told=told: len(client.events()) >= told)
+        assert len(client.events()) == told
+        assert client.messages("caught_up") == []
+        link.stuck = 0
+    await client.until(lambda: len(client.messages("caught_up")) == 5)
+    assert [event["subscription"] for event in client.events()] == [f"s{number}" for number in range(5)]
+
+
+async def stream_in_pieces(scene: Scene) -> tuple[Client, FullLink]:
+    """A stream of two subscriptions, of which the first was told of a large record."""
+    start = await scene.start()
+    await scene.home.write(scene.account, *(creating(scene.posts, {"n": n, "owner": "x" * 100_000}) for n in (1, 2)))
+    ann = scene.home.people["ann"] = person("ann", scene.account)
+    connection = await scene.home.hub.open(Opening(wire=SSE, address="x", authenticated=ann, subscriptions=2))
+    requests = [SubscribeRequest(collection="posts", id=name, since=start) for name in ("one", "two")]
+    await scene.home.hub.subscribe_all(connection, requests, resuming=False)
+    link = FullLink(SSE)
+    client = Client(connection, link)
+    connection.attach(link)
+    await client.until(lambda: len(client.events()) == 1)
+    return client, link
+
+
+async def test_a_stream_that_is_told_in_pieces_is_a_resume_point_after_the_last_one_only(scene: Scene) -> None:
+    client, link = await stream_in_pieces(scene)
+    link.stuck = 0
+    await client.until(lambda: len(client.events()) == 4)
+    events = [line for line in client.lines() if b'"posts.create"' in line]
+    assert [line.startswith(b"id ") for line in events] == [False, False, False, True]
+    heard = [(event["subscription"], event["data"]["n"]) for event in client.events()]
+    assert heard == [("one", 1), ("one", 2), ("two", 1), ("two", 2)]
+
+
+async def test_what_a_stream_was_about_to_be_told_is_not_told_once_a_rule_hides_it(scene: Scene) -> None:
+    client, link = await stream_in_pieces(scene)
+    rules = type(OPEN)(list_rule="n > 2", view_rule="", create_rule="", update_rule="", delete_rule="")
+    scene.posts = await scene.home.alter(scene.posts, rules=rules)
+    link.stuck = 0
+    await client.until(lambda: len(client.messages("resync")) == 2)
+    await scene.home.write(scene.account, creating(scene.posts, {"n": 3}))
+    await client.until(lambda: len(client.events()) == 3)
+    assert [event["data"]["n"] for event in client.events()] == [1, 3, 3]
+
+
+async def large_set(scene: Scene) -> None:
+    """5 MB: two of them are more than a connection may have waiting."""
+    for _ in range(5):
+        long = [creating(scene.posts, {"n": 1, "owner": "x" * 100_000}) for _ in range(10)]
+        await scene.home.write(scene.account, *long)
+
+
+async def test_a_connection_that_does_not_read_has_few_sets_waiting_however_many_it_asks_for(scene: Scene) -> None:
+    await large_set(scene)
+    stuck, quick = [await scene.home.client(person(name, scene.account)) for name in ("ann", "bob")]
+    stuck.link.stuck = HIGH_WATER + 1
+    for number in range(4):
+        stuck.send(action="subscribe", collection="posts", id=f"s{number}", snapshot=True)
+    await stuck.until(lambda: len(stuck.messages("subscribed")) == 2)
+    quick.send(action="subscribe", collection="posts", snapshot=True)
+    await quick.until_types("caught_up")
+
+    assert len(stuck.messages("subscribed")) == 2
+    assert stuck.messages("snapshot") == []
+    stuck.link.stuck = 0
+    await stuck.until(lambda: len(stuck.messages("caught_up")) == 4)
+    assert [len(page["data"]) for page in stuck.messages("snapshot")] == [50] * 4
+    assert scene.home.hub.delivery.owed(stuck.connection) == 0
+
+
+async def test_the_sets_of_one_stream_are_bounded_together(scene: Scene) -> None:
+    await large_set(scene)
+    ann = scene.home.people["ann"] = person("ann", scene.account)
+    connection = await scene.home.hub.open(Opening(wire=SSE, address="x", authenticated=ann, subscriptions=3))
+    requests = [SubscribeRequest(collection="posts", id=f"s{number}", snapshot=True) for number in range(3)]
+
+    with pytest.raises(ProtocolError) as refused:
+        await scene.home.hub.subscribe_all(connection, requests, resuming=False)
+
+    assert refused.value.code == "snapshot_too_large"
+    connection.lost(None, "")
+
+
+async def test_sets_that_wait_count_against_what_the_process_keeps_unsent(tmp_path: Path) -> None:
+    settings = {"realtime_outbox_total_bytes": 1 << 20, "realtime_stall_seconds": 3600}
+    async with house(tmp_path, realtime_heartbeat_seconds=3600, **settings) as home:
+        posts = await home.collection("posts", Field(name="n", type=FieldType.NUMBER), text("owner"))
+        scene = Scene(home, await home.account("acme"), posts)
+        await large_set(scene)
+        client = await home.client(person("ann", scene.account))
+        client.link.stuck = HIGH_WATER + 1
+        client.send(action="subscribe", collection="posts", snapshot=True)
+        await client.until(lambda: client.link.aborted)
+        assert client.link.closed is errors.SLOW_CONSUMER
 
 
 async def test_a_set_over_10_000_records_is_too_large_for_a_snapshot(scene: Scene) -> None:

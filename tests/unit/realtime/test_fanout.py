@@ -242,6 +242,22 @@ def test_named_subscriptions_of_one_collection_each_get_their_own_event(feed: Fe
     assert [m.get("subscription") for m in client.messages()] == [None, "mine"]
 
 
+def test_of_one_transaction_only_so_much_is_made_and_who_got_nothing_is_known(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snackbase.realtime.fanout.MOST_MADE", 1000)
+    clients, log = [Client() for _ in range(4)], Log()
+    for number, client in enumerate(clients):
+        feed.join(client, view(), bits=ALL, name=f"name{number}")
+    route(feed, log.change(Op.CREATE, "r1", {"title": "x" * 600}))
+    assert [len(client.messages()) for client in clients] == [1, 1, 0, 0]
+    assert feed.left_out == clients[2:]
+    feed.left_out.clear()
+    route(feed, log.change(Op.CREATE, "r2", {"title": "x"}))
+    assert [len(client.messages()) for client in clients] == [2, 2, 1, 1]
+    assert feed.left_out == []
+
+
 def test_a_stream_of_several_subscriptions_is_resumed_only_after_the_last_event_of_a_change(feed: Feed) -> None:
     client, log = Client(STREAM, stages=True), Log()
     feed.join(client, view(), bits=ALL, name="a")

@@ -4,7 +4,7 @@ from typing import Any
 
 import apsw
 
-from snackbase.rules import Auth, Kind, Rule, check, parse, predicate, to_sql
+from snackbase.rules import IN_TIME, Auth, Kind, Rule, check, parse, predicate, to_sql
 from tests.unit.rules.reference import stored
 
 FIELDS = {
@@ -45,6 +45,7 @@ def judged(rule: Rule, record: dict[str, Any], auth: Auth = MEMBER, *, data: Any
     types = {Kind.NUMBER: "REAL", Kind.BOOLEAN: "INTEGER"}
     columns = ", ".join(f'"{name}" {types.get(kind, "TEXT")}' for name, kind in FIELDS.items())
     connection = apsw.Connection(":memory:")
+    connection.create_scalar_function(IN_TIME, lambda *_: 1, 0)
     connection.execute(f"CREATE TABLE records ({columns})")
     row = [stored(record.get(name), kind) for name, kind in FIELDS.items()]
     connection.execute(f"INSERT INTO records VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608

@@ -6,7 +6,7 @@ from typing import Any
 import apsw
 import pytest
 
-from snackbase.rules import Auth, Kind, check, constant, parse, predicate, to_sql
+from snackbase.rules import IN_TIME, Auth, Kind, check, constant, parse, predicate, to_sql
 from tests.unit.rules.support import GUEST, MEMBER, judged, rule, sqlite
 
 RECORD: dict[str, Any] = {
@@ -276,7 +276,7 @@ def test_a_literal_or_claim_never_becomes_code_or_sql() -> None:
     asked = rule(f"title = '{literal}' || title = @request.auth.id || room ~ '{literal}' || room IN ('{literal}', 'y')")
     auth = Auth(nasty, None, None, None)
     condition, bound = sqlite(asked, auth)
-    assert nasty in bound and "1" not in condition.replace("row", "")
+    assert nasty in bound and "'" not in condition and "--" not in condition
     assert not judged(asked, {"title": "x", "room": "x"}, auth)
     assert judged(asked, {"title": nasty, "room": "x"}, auth)
     code = predicate(asked, auth).__code__
@@ -299,7 +299,9 @@ def test_a_predicate_answers_with_true_or_false_only() -> None:
 
 def test_sql_for_sqlite_binds_everything_in_order() -> None:
     condition, bound = sqlite(rule("views > 3 && done && room IN @request.auth.groups && title ~ 'Ab'"), MEMBER)
-    assert condition == '(("done" = ?) AND ("views" > ?) AND ("room" IN (?, ?)) AND (instr(lower("title"), ?) > 0))'
+    asked = f'CASE WHEN octet_length("title") > 100000 THEN CASE {IN_TIME}() WHEN 1 THEN "title" END ELSE "title" END'
+    held = f"instr(lower({asked}), ?) > 0"
+    assert condition == f'(("done" = ?) AND ("views" > ?) AND ("room" IN (?, ?)) AND ({held}))'
     assert bound == [1, 3, "g1", "g2", "ab"]
     assert sqlite(rule(""), MEMBER) == ("(1)", []) and sqlite(rule("false"), MEMBER) == ("(0)", [])
 

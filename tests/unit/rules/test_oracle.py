@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from snackbase.model import FieldType
 from snackbase.rules import (
+    IN_TIME,
     Auth,
     Kind,
     Rule,
@@ -56,6 +57,7 @@ class SqliteTable:
 
     def __init__(self) -> None:
         self._connection = apsw.Connection(":memory:")
+        self._connection.create_scalar_function(IN_TIME, lambda *_: 1, 0)
         columns = ", ".join(f'"{name}" {_COLUMN_TYPES.get(kind, "TEXT")}' for name, kind in FIELDS.items())
         self._connection.execute(f'CREATE TABLE "value" ("row" INTEGER, {columns})')
 

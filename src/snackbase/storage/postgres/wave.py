@@ -183,7 +183,7 @@ class Wave:
             record, columns = created(table, row, work)
             member.writes.append((table, Op.CREATE, table.insert, columns))
             note_references(table, row.values, work)
-            work.drafts.append(draft_of(Op.CREATE, table, record))
+            work.note(draft_of(Op.CREATE, table, record))
             work.written.append(record)
             return
         key = (table.collection.id, work.transaction.account_id, write.record_id)
@@ -191,7 +191,7 @@ class Wave:
         if write.op is Op.DELETE:
             where = (write.record_id, work.transaction.account_id)
             member.writes.append((table, Op.DELETE, table.delete, where))
-            work.drafts.append(draft_of(Op.DELETE, table, before))
+            work.note(draft_of(Op.DELETE, table, before))
             work.written.append(before)
             return
         values = table.codec.changed(before, row.values)
