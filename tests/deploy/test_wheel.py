@@ -37,6 +37,8 @@ def test_it_holds_every_file_of_the_package_and_the_licence(wheel: Path) -> None
     }
     assert wanted - packed == set()
     assert "snackbase/web/documents/page.html" in packed
+    client = {f"snackbase/console/client/{file.name}" for file in (ROOT / "clients/js/src").iterdir()}
+    assert {"snackbase/console/index.html", *client} - packed == set()
     assert any(name.endswith("licenses/LICENSE") for name in packed)
     assert not any(name.startswith(("tests/", "src/")) for name in packed)
 
@@ -69,6 +71,7 @@ def test_it_serves_from_a_fresh_environment(wheel: Path, tmp_path: Path) -> None
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             assert client.get("/ready").json()["status"] == "ok"
             assert "openapi.json" in client.get("/docs").text
+            assert [client.get(f"/_/{name}").status_code for name in ("", "app.js", "client/index.js")] == [200] * 3
     finally:
         process.terminate()
         process.communicate(timeout=30)
