@@ -7,6 +7,7 @@ import shlex
 import site
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -41,6 +42,18 @@ def test_it_holds_every_file_of_the_package_and_the_licence(wheel: Path) -> None
     assert {"snackbase/console/index.html", *client} - packed == set()
     assert any(name.endswith("licenses/LICENSE") for name in packed)
     assert not any(name.startswith(("tests/", "src/")) for name in packed)
+
+
+def test_the_source_distribution_holds_every_file_of_the_package_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    [built] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        packed = {one.name.partition("/")[2] for one in archive if one.isfile()}
+    package = ROOT / "src" / "snackbase"
+    files = [file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    client = [f"src/snackbase/console/client/{file.name}" for file in (ROOT / "clients/js/src").iterdir()]
+    assert {*(str(file.relative_to(ROOT)) for file in files), *client} - packed == set()
 
 
 @pytest.mark.slow
