@@ -78,6 +78,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics_token: Annotated[
         str, _s("When set, /metrics wants it as a bearer token. Empty: open to loopback addresses only.")
     ] = ""
+    console_enabled: Annotated[
+        bool, _s("false: the admin console at /_/ answers 404; all that it does stays possible.")
+    ] = True
     max_body_bytes: Annotated[int, _s("Largest request body.", ge=1024, le=64 << 20, unit="bytes")] = 1 << 20
     request_timeout_seconds: Annotated[
         float, _s("A request's head and body must have arrived within this time.", ge=0.1, unit="seconds")

@@ -7,6 +7,7 @@ import shlex
 import site
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -37,8 +38,22 @@ def test_it_holds_every_file_of_the_package_and_the_licence(wheel: Path) -> None
     }
     assert wanted - packed == set()
     assert "snackbase/web/documents/page.html" in packed
+    client = {f"snackbase/console/client/{file.name}" for file in (ROOT / "clients/js/src").iterdir()}
+    assert {"snackbase/console/index.html", *client} - packed == set()
     assert any(name.endswith("licenses/LICENSE") for name in packed)
     assert not any(name.startswith(("tests/", "src/")) for name in packed)
+
+
+def test_the_source_distribution_holds_every_file_of_the_package_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    [built] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        packed = {one.name.partition("/")[2] for one in archive if one.isfile()}
+    package = ROOT / "src" / "snackbase"
+    files = [file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    client = [f"src/snackbase/console/client/{file.name}" for file in (ROOT / "clients/js/src").iterdir()]
+    assert {*(str(file.relative_to(ROOT)) for file in files), *client} - packed == set()
 
 
 @pytest.mark.slow
@@ -69,6 +84,7 @@ def test_it_serves_from_a_fresh_environment(wheel: Path, tmp_path: Path) -> None
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             assert client.get("/ready").json()["status"] == "ok"
             assert "openapi.json" in client.get("/docs").text
+            assert [client.get(f"/_/{name}").status_code for name in ("", "app.js", "client/index.js")] == [200] * 3
     finally:
         process.terminate()
         process.communicate(timeout=30)

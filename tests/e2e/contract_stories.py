@@ -16,6 +16,8 @@ def email() -> str:
 async def server(audit: Audit, root: Member, ada: Member) -> None:
     for path in ("/health", "/api/v1/health", "/ready", "/live", "/_/", "/docs", "/asyncapi.json", "/metrics"):
         await audit.ask(None, "GET", path, 200)
+    for path in ("/_/app.js", "/_/client/index.js"):
+        assert (await audit.house.client.get(path)).headers["content-type"].startswith("text/javascript")
     for path in ("/", "/_"):
         assert (await audit.ask(None, "GET", path, 307)).headers["location"] == "/_/"
     await audit.ask(None, "GET", "/metrics", 403, headers={"x-forwarded-for": "203.0.113.9"})

@@ -75,6 +75,7 @@ async def test_the_first_start_tells_a_newcomer_how_to_get_in_and_what_to_do_nex
     password = re.search(r"password +(\S+)", first)
 
     assert f"SnackBase is running: {server.base_url}" in first
+    assert f"console       {server.base_url}/_/" in first
     assert str(server.folder) in first
     assert password is not None
     assert login(server, "admin@localhost", password[1]).status_code == 200

@@ -21,12 +21,12 @@ def test_a_running_server_says_that_it_is_well(server: ServerProcess, path: str)
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
 
 
-def test_a_browser_gets_a_page_that_says_what_runs_here(server: ServerProcess) -> None:
+def test_a_browser_gets_the_console(server: ServerProcess) -> None:
     answer = httpx.get(server.base_url + "/", follow_redirects=True)
 
     assert (answer.status_code, answer.url.path) == (200, "/_/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert "SnackBase is running" in answer.text
+    assert '<script type="module" src="app.js">' in answer.text
 
 
 def test_the_numbers_are_prometheus_text_without_a_label_that_a_client_chooses(server: ServerProcess) -> None:

@@ -47,6 +47,7 @@ from snackbase.web.api_keys import ApiKeyRoutes
 from snackbase.web.changes import ChangeRoutes
 from snackbase.web.colleagues import Colleagues
 from snackbase.web.collections import CollectionRoutes
+from snackbase.web.console import ConsoleRoutes
 from snackbase.web.direct import Direct
 from snackbase.web.documents.routes import DocumentRoutes
 from snackbase.web.explain import ExplainRoutes
@@ -181,6 +182,7 @@ def build(
     )
     # The router tries one after the other: the busiest come first.
     routes = [*_rest(core, records, hooks, counters, origins, later, hub.refresh), *realtime, *ops.routes()]
+    routes += ConsoleRoutes(enabled=settings.console_enabled).routes()
     # One glance tells that a request is no WebSocket; a WebSocket that came last would be compared with every path.
     routes.sort(key=lambda route: not isinstance(route, WebSocketRoute))
     guest = Guard(core.authenticator, counters).authenticate_or_guest

@@ -228,6 +228,7 @@ def announce(started: Started) -> None:
     if new is not None:
         lines += [
             "",
+            *([f"  console       {url}/_/"] if settings.console_enabled else []),
             f"  data folder   {settings.data_dir.resolve()}",
             f"  superadmin    {new.email}",
             f"  password      {new.password or 'as set by SNACKBASE_SUPERADMIN_PASSWORD'}",

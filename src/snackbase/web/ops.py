@@ -1,4 +1,4 @@
-"""What operators and machines ask: is it alive, may it get traffic, its numbers; and a page for a browser.
+"""What operators and machines ask: is it alive, may it get traffic, its numbers.
 
 Cheap: no route here reads the database or needs a user.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from snackbase.auth import token_of
@@ -23,28 +23,6 @@ try:
     VERSION = version("snackbase")
 except PackageNotFoundError:  # run from a source tree that is not installed
     VERSION = "unknown"
-
-PAGE = f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>SnackBase</title>
-<style>
- body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 42rem; margin: 4rem auto; padding: 0 1rem; color: #222 }}
- code {{ background: #f2f2f2; padding: .1em .3em; border-radius: 3px }}
-</style>
-<h1>SnackBase is running</h1>
-<p>Version {VERSION}. Records over REST, every committed change over WebSocket and Server-Sent Events.</p>
-<ul>
- <li>REST: <code>/api/v1</code>, beginning with <code>POST /api/v1/auth/login</code></li>
- <li>WebSocket: <code>/api/v1/realtime/ws</code></li>
- <li>Server-Sent Events: <code>/api/v1/realtime/subscribe</code></li>
- <li>What it takes and gives, route by route: <a href="../docs">/docs</a></li>
- <li>State of the server: <a href="../health">/health</a>, <a href="../ready">/ready</a>,
-  <a href="../live">/live</a></li>
-</ul>
-<p>How to begin stands in the README; <code>snackbase --help</code> lists the commands.</p>
-"""
 
 
 class OpsRoutes:
@@ -73,9 +51,6 @@ class OpsRoutes:
 
     def routes(self) -> list[BaseRoute]:
         return [
-            Route("/", self._console),
-            Route("/_", self._console),
-            Route("/_/", self._page),
             Route("/health", self._health),
             Route("/api/v1/health", self._health),
             Route("/ready", self._readiness),
@@ -108,13 +83,6 @@ class OpsRoutes:
         colleagues = self._colleagues
         body = self._metrics.render() if colleagues is None else render_all(await colleagues.ask())
         return Response(body, media_type=CONTENT_TYPE)
-
-    async def _console(self, request: Request) -> Response:
-        return RedirectResponse(f"{request.scope.get('root_path', '')}/_/")
-
-    async def _page(self, request: Request) -> Response:
-        headers = {"Content-Security-Policy": "frame-ancestors 'none'; base-uri 'none'; object-src 'none'"}
-        return HTMLResponse(PAGE, headers=headers)
 
 
 def _state(reason: str | None) -> Response:

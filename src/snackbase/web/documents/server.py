@@ -34,7 +34,7 @@ OPERATIONS: Operations = {
     ),
     ("GET", "/"): _page("Leads to /_/", 307),
     ("GET", "/_"): _page("Leads to /_/", 307),
-    ("GET", "/_/"): _page("A page for browsers"),
+    ("GET", "/_/"): _page("The admin console, for browsers"),
     ("GET", "/openapi.json"): Operation(
         summary="This document, with the collections that the asker may use",
         tag=TAG,
