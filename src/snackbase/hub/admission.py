@@ -99,7 +99,7 @@ class Admission:
 
     def _check(self, counts: dict[str, int], key: str, limit: int, what: str, now: float) -> None:
         if limit and counts.get(key, 0) >= limit:
-            message = f"Connections of one {what}: {limit} at most."
+            message = f"Too many connections of one {what}: at most {limit} are allowed."
             raise Refused(RateLimited(message, code="connection_limit", retry_after_s=5), errors.CONNECTION_LIMIT)
         wait = self._penalties.wait_s(f"{what} {key}", now)
         if wait > 0:

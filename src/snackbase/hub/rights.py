@@ -180,8 +180,9 @@ class Rights:
             return
         raise ProtocolError(
             "too_costly",
-            f"Every change is judged for this subscription, and {what} of that kind are the most; a condition such as "
-            "`field = value`, `field IN (...)` or `@request.auth.id IN field` at the top level makes it cheap.",
+            f"Every change would have to be judged for this subscription, and of that kind at most {what} are allowed; "
+            "a condition such as `field = value`, `field IN (...)` or `@request.auth.id IN field` at the top level "
+            "makes it cheap.",
             collection=collection,
         )
 
