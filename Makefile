@@ -1,4 +1,5 @@
-# Every target sets up what it needs by itself. Needed beforehand: Python 3.11+, make, gcc; Node and npm for the client tests.
+# Every target sets up what it needs by itself. Needed beforehand: Python 3.11+ and make; for the tests and benchmarks
+# also gcc, and Node with npm.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
@@ -56,7 +57,7 @@ proof: venv-dev client-tools ## Run the standing proof for half an hour (ARGS="-
 bench: venv-dev ## Measure SnackBase beside its peers (ARGS go to the benchmark)
 	@$(BIN)/python -m bench $(ARGS)
 
-demo: venv ## Start the server with sample data and a page that shows live changes
+demo: venv ## Show a live list in this terminal for 15 seconds, on a server and data of its own
 	@exec $(BIN)/python -m examples.demo $(ARGS)
 
 wheel: venv-dev ## Build the wheel into dist/

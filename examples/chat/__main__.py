@@ -4,6 +4,7 @@ import argparse
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -59,6 +60,8 @@ def _write(arguments: argparse.Namespace) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     """Start SnackBase, set it up, serve the page beside it; until Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _check_free(arguments.port, "--port")
+    _check_free(arguments.page_port, "--page-port")
     front = page.serving(f"http://127.0.0.1:{arguments.port}", port=arguments.page_port)
     arguments.data.mkdir(parents=True, exist_ok=True)
     settings = _settings(arguments.data, arguments.port)
@@ -76,6 +79,15 @@ def _run(arguments: argparse.Namespace) -> None:
     finally:
         server.terminate()
         server.wait()
+
+
+def _check_free(port: int, option: str) -> None:
+    """Another server on the port (of the quick start, say) would be taken for ours."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        sys.exit(f"Port {port} cannot be used ({why}). Stop what uses it, or choose another with {option}.")
 
 
 def _settings(data: Path, port: int) -> dict[str, str]:

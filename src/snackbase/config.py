@@ -49,9 +49,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "they committed. Empty: through the database."
         ),
     ] = ""
-    bus_prefix: Annotated[str, _s("What the bus's subjects begin with; one for each installation on a NATS.")] = (
-        "snackbase"
-    )
+    bus_prefix: Annotated[
+        str, _s("Beginning of the bus's subjects; different for each installation that shares a NATS.")
+    ] = "snackbase"
     secret_key: Annotated[
         str, _s("Signs tokens; at least 32 bytes. Empty: generated once into the data folder (mode 0600).")
     ] = ""
@@ -93,18 +93,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     write_queue_account_length: Annotated[int, _s("Transactions of one account that may wait.", ge=1)] = 5_000
     retention_hours: Annotated[
         float,
-        _s("Older changes leave the change log; positions before them are expired.", ge=0.001, unit="hours"),
+        _s("Older changes are removed from the change log; positions before them are expired.", ge=0.001, unit="hours"),
     ] = 72
-    retention_changes: Annotated[int, _s("Changes kept of one account; older ones leave the change log.", ge=1)] = (
-        100_000
-    )
+    retention_changes: Annotated[
+        int, _s("Changes kept of one account; older ones are removed from the change log.", ge=1)
+    ] = 100_000
     retention_bytes: Annotated[
         int,
-        _s("Size of all accounts' change logs; above, the largest ones give first.", ge=1 << 16, unit="bytes"),
+        _s(
+            "Size of all accounts' change logs together; above, the largest ones are shortened first.",
+            ge=1 << 16,
+            unit="bytes",
+        ),
     ] = 2 << 30
-    retention_keep: Annotated[int, _s("Newest changes of each account that stay in any case.", ge=1)] = 1000
+    retention_keep: Annotated[int, _s("Newest changes of each account that are kept in any case.", ge=1)] = 1000
     retention_sweep_seconds: Annotated[
-        float, _s("Time between two looks for what is to leave the change log.", ge=0.05, unit="seconds")
+        float, _s("Time between two searches for changes to remove from the change log.", ge=0.05, unit="seconds")
     ] = 5
     upgrade_backups: Annotated[
         int, _s("Copies of the database from before upgrades that are kept in backups/; 0: none is made.", ge=0, le=100)
@@ -113,13 +117,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     password_hash_threads: Annotated[int, _s("Password hashes computed at once.", ge=1, le=64)] = 2
     password_hash_queue: Annotated[int, _s("Password hashes that may wait; above: 503.", ge=1)] = 64
     login_attempts_per_minute: Annotated[
-        int, _s("Failed logins allowed per user, and ten times as many per address; 0: no limit.", ge=0)
+        int, _s("Failed logins allowed per user and minute, and ten times as many per address; 0: no limit.", ge=0)
     ] = 10
     realtime_enabled: Annotated[bool, _s("false: both realtime endpoints answer 404.")] = True
     realtime_heartbeat_seconds: Annotated[
         float, _s("Longest time between heartbeats (jittered 80-100 %).", ge=0.05, le=3600, unit="seconds")
     ] = 30
-    realtime_max_subscriptions: Annotated[int, _s("Subscriptions a connection.", ge=1, le=10_000)] = 100
+    realtime_max_subscriptions: Annotated[int, _s("Subscriptions of one connection.", ge=1, le=10_000)] = 100
     realtime_max_judged_per_account: Annotated[
         int, _s("Different views of one account that every event has to be judged for (not found by an index).", ge=1)
     ] = 2000
@@ -134,9 +138,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     realtime_max_message_bytes: Annotated[
         int, _s("Largest message from a client.", ge=1024, le=16 << 20, unit="bytes")
     ] = 65536
-    realtime_messages_per_second: Annotated[
-        float, _s("Messages a client may send in the long run; 0: no limit.", ge=0)
-    ] = 20
+    realtime_messages_per_second: Annotated[float, _s("Messages a client may send on average; 0: no limit.", ge=0)] = 20
     realtime_message_burst: Annotated[int, _s("Messages a client may send at once.", ge=1)] = 200
     realtime_outbox_bytes: Annotated[
         int,
@@ -147,10 +149,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 1 << 20
     realtime_outbox_total_bytes: Annotated[
-        int, _s("Unsent bytes of all connections; above: the worst are closed 4003.", ge=1 << 20, unit="bytes")
+        int,
+        _s("Unsent bytes of all connections; above: those with the most are closed 4003.", ge=1 << 20, unit="bytes"),
     ] = 256 << 20
     realtime_stall_seconds: Annotated[
-        float, _s("A connection with unsent bytes and no progress for so long is closed 4003.", ge=0.1, unit="seconds")
+        float,
+        _s("A connection with unsent bytes and no progress for this long is closed 4003.", ge=0.1, unit="seconds"),
     ] = 10
     realtime_ping_seconds: Annotated[float, _s("Time between protocol pings.", ge=0.05, unit="seconds")] = 25
     realtime_pong_seconds: Annotated[float, _s("Time a ping may stay unanswered.", ge=0.05, unit="seconds")] = 10
@@ -160,7 +164,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     realtime_echo: Annotated[
         bool, _s("Test mode of the WebSocket endpoint that echoes messages; starts on loopback only.")
     ] = False
-    hook_timeout_seconds: Annotated[float, _s("A hook that takes longer is cut.", ge=0.01, unit="seconds")] = 5
+    hook_timeout_seconds: Annotated[float, _s("A hook that takes longer is cancelled.", ge=0.01, unit="seconds")] = 5
     hook_threads: Annotated[int, _s("Synchronous hooks that may run at once.", ge=1, le=256)] = 8
     shutdown_delay_seconds: Annotated[
         float,

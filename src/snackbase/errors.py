@@ -159,7 +159,7 @@ class Closing(msgspec.Struct, frozen=True):
 
 
 GOING_AWAY = Closing("going_away", 1001, "The server is stopping.")
-RESTARTING = Closing("restarting", 1012, "The server restarts; come back and go on from your position.")
+RESTARTING = Closing("restarting", 1012, "The server restarts; reconnect and resume from your position.")
 OVERLOADED = Closing("overloaded", 1013, "The server has no room for this connection now.")
 TOKEN_EXPIRED = Closing("token_expired", 4001, "The access token has expired; refresh it and reconnect.")
 SLOW_CONSUMER = Closing("slow_consumer", 4003, "The client reads more slowly than events arrive.")
@@ -171,7 +171,7 @@ TOKEN_REVOKED = Closing("token_revoked", 4502, "This login has ended; log in aga
 USER_DISABLED = Closing("user_disabled", 4503, "The user is disabled or gone.")
 ACCOUNT_DISABLED = Closing("account_disabled", 4504, "The account is disabled or gone.")
 CONNECTION_LIMIT = Closing("connection_limit", 4505, "Too many connections for this user, address or server.")
-UNSUPPORTED_VERSION = Closing("unsupported_version", 4506, "None of the offered subprotocols is spoken here.")
+UNSUPPORTED_VERSION = Closing("unsupported_version", 4506, "The server supports none of the offered subprotocols.")
 AUTH_TIMEOUT = Closing("auth_timeout", 4507, "No token arrived in time.")
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNNABLE = ("bash", "js", "python", "json")
-OTHER = ("text", "nginx", "caddyfile", "ini", "html", "systemd")
+OTHER = ("text", "nginx", "caddyfile", "ini", "html", "jsx", "systemd")
 KEYS = {"prints", "where", "as", "message", "refused", "background", "skip"}
 
 _FENCE = re.compile(r"^```(\S*)[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
@@ -89,9 +89,10 @@ class Page:
 
 
 def pages() -> list[Page]:
-    """README, CHANGELOG and everything under docs and examples."""
-    files = [ROOT / "README.md", ROOT / "CHANGELOG.md"]
-    files += sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
+    """README, CHANGELOG, SECURITY and everything under docs, examples and clients."""
+    files = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")]
+    files += sorted(file for folder in ("docs", "examples", "clients") for file in (ROOT / folder).rglob("*.md"))
+    files = [file for file in files if "node_modules" not in file.parts]
     return [Page(str(file.relative_to(ROOT)), file.read_text(encoding="utf-8")) for file in files]
 
 

@@ -142,6 +142,21 @@ def test_a_page_names_no_setting_that_does_not_exist(name: str) -> None:
     assert set(re.findall(r"SNACKBASE_[A-Z_]*[A-Z]", pages.page(name).text)) - known == set()
 
 
+def test_every_option_member_and_state_of_the_javascript_client_is_documented() -> None:
+    types = (ROOT / "clients" / "js" / "src" / "index.d.ts").read_text(encoding="utf-8")
+    in_code = " ".join(re.findall(r"`([^`]+)`", pages.page("docs/clients/javascript.md").prose))
+    bodies = dict(re.findall(r"^export (?:class|interface) (\w+).*?\{\n(.*?)^\}", types, re.MULTILINE | re.DOTALL))
+    told = ("ClientOptions", "SubscribeOptions", "LiveQueryOptions", "WriteOptions", "Handlers")
+    offered = ("SnackBaseError", "Client", "Feed", "LiveQuery", "Records")
+    text = "".join(bodies[one] for one in (*told, *offered))
+    names = set(re.findall(r"^  (?:readonly )?(\w+)\??[(<:]", text, re.MULTILINE)) - {"constructor", "name"}
+    states = set(re.findall(r'"(\w+)"', "".join(re.findall(r"^export type \w*State = (.*);$", types, re.MULTILINE))))
+
+    assert names >= {"getToken", "idempotencyKey"}
+    assert states >= {"stopped", "catching_up"}
+    assert {word for word in names | states if not re.search(rf"\b{word}\b", in_code)} == set()
+
+
 def _nameless(path: str) -> str:
     return re.sub(r"\{[^}]*\}", "{}", path)
 

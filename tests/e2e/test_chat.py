@@ -7,6 +7,7 @@ development server.
 import asyncio
 import json
 import os
+import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -327,3 +328,26 @@ async def test_one_command_starts_the_chat_for_development(tmp_path: Path, brows
     assert b"Traceback" not in rest
     with pytest.raises(OSError):
         await asyncio.open_connection("127.0.0.1", ports[0])
+
+
+@pytest.mark.parametrize("option", ["--port", "--page-port"])
+async def test_a_port_that_something_else_uses_is_named_and_nothing_begins(tmp_path: Path, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        ports = {"--port": free_port(), "--page-port": free_port(), option: taken}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "examples.chat", "--data", "chat_data"),
+            *(str(word) for pair in ports.items() for word in pair),
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        async with asyncio.timeout(60):
+            said, _ = await process.communicate()
+
+    assert process.returncode == 1
+    assert f"Port {taken} cannot be used" in said.decode()
+    assert f"choose another with {option}." in said.decode()
+    assert not (tmp_path / "chat_data").exists()

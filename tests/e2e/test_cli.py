@@ -1,6 +1,7 @@
 """The command line as a newcomer and an operator use it, each command in a process of its own."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -64,6 +65,38 @@ def prepared(command: Command) -> Command:
     return command
 
 
+@contextlib.contextmanager
+def pasted(session: str, server: ServerProcess) -> Iterator["subprocess.Popen[str]"]:
+    """A terminal in the server's folder into which these lines are pasted; everything in it ends with the block."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SNACKBASE_")}
+    own = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+        "SNACKBASE_DATABASE_URL": server.database_url,
+    }
+    terminal = subprocess.Popen(
+        ["timeout", "60", "bash", "-c", session],
+        cwd=server.folder,
+        env=clean | own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield terminal
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(terminal.pid, signal.SIGKILL)
+        terminal.communicate()
+
+
+def until(terminal: "subprocess.Popen[str]", text: str) -> str:
+    """The first line of what the terminal shows that has the text."""
+    assert terminal.stdout is not None
+    return next(line for line in terminal.stdout if text in line)
+
+
 def login(server: ServerProcess, email: str, password: str, account: str = "system") -> httpx.Response:
     body = {"account": account, "email": email, "password": password}
     return httpx.post(f"{server.base_url}/api/v1/auth/login", json=body)
@@ -79,8 +112,13 @@ async def test_the_first_start_tells_a_newcomer_how_to_get_in_and_what_to_do_nex
     assert str(server.folder) in first
     assert password is not None
     assert login(server, "admin@localhost", password[1]).status_code == 200
-    for next_step in ("token admin@localhost", "curl ", "tail posts"):
-        assert next_step in first
+    follow, write = (part.partition("\n\n")[0] for part in first.split("\n\n  TOKEN=")[1:])
+    with pasted(f"TOKEN={follow}", server) as second:
+        while "/realtime/subscribe" not in server.output:  # noqa: ASYNC110  # another process writes it
+            await asyncio.sleep(0.05)
+        with pasted(f"TOKEN={write}", server) as third:
+            until(third, "It works")
+        assert "hello.create" in until(second, "It works")
 
     await server.restart()
     assert server.output.count(password[1]) == 1

@@ -97,7 +97,7 @@ async def test_a_syntax_error_is_shown_and_the_server_from_before_goes_on(desk: 
     async with House(desk.server) as house:
         member, _ = await house.founder(), await house.collection("title", "note", name="posts")
         desk.write("words.py", "NOTE = = 'two'")
-        await desk.says("the server from before goes on; waiting for a change")
+        await desk.says("the old server keeps serving; waiting for a change")
         assert "SyntaxError: invalid syntax" in desk.server.output
         assert 'words.py", line 1' in desk.server.output
         assert (await member.create("posts", title="a"))["note"] == "one"

@@ -59,10 +59,10 @@ async def test_an_import_by_command_reaches_the_servers_subscribers_once_and_can
         run, house.server, "records", "export", name, "--account", slug, "--output", str(out)
     )
 
-    assert (done.returncode, done.stdout) == (0, f"{LINES} created, 0 updated, 0 passed over\n")
+    assert (done.returncode, done.stdout) == (0, f"{LINES} created, 0 updated, 0 skipped\n")
     assert [event["data"]["title"] for event in events] == [str(number) for number in range(LINES)]
     assert {event["type"] for event in events} == {f"{name}.create"}
-    assert (again.returncode, again.stdout) == (0, f"0 created, 0 updated, {LINES} passed over\n")
+    assert (again.returncode, again.stdout) == (0, f"0 created, 0 updated, {LINES} skipped\n")
     assert (exported.returncode, exported.stderr) == (0, f"{LINES} records\n")
     assert titles(out) == [str(number) for number in range(LINES)]
     await ann.create(name, title="after")
@@ -90,7 +90,7 @@ async def test_an_import_that_was_killed_goes_on_with_resume(make_house: MakeHou
     done = await asyncio.to_thread(run, house.server, *command, "--resume")
 
     assert done.returncode == 0, done.stderr
-    assert " 0 passed over" not in done.stdout
+    assert " 0 skipped" not in done.stdout
     events = await heard.take(LINES * 3)
     assert [event["data"]["title"] for event in events] == [str(number) for number in range(LINES * 3)]
     assert (await ann.request("GET", f"/records/{name}")).json()["total"] == LINES * 3
@@ -107,10 +107,10 @@ async def test_a_bad_line_ends_the_command_with_its_number(make_house: MakeHouse
     nobody = await asyncio.to_thread(run, house.server, "records", "export", name, "--account", "nobody")
     nothing = await asyncio.to_thread(run, house.server, "records", "export", "nothing", "--account", "system")
 
-    assert (stopped.returncode, stopped.stdout) == (1, "1 created, 0 updated, 0 passed over\n")
+    assert (stopped.returncode, stopped.stdout) == (1, "1 created, 0 updated, 0 skipped\n")
     assert "line 2: validation_failed" in stopped.stderr
     assert "Did you mean 'title'" in stopped.stderr
-    assert (going_on.returncode, going_on.stdout) == (1, "1 created, 0 updated, 1 passed over\n")
+    assert (going_on.returncode, going_on.stdout) == (1, "1 created, 0 updated, 1 skipped\n")
     assert (nobody.returncode, nobody.stderr) == (1, "snackbase: There is no account 'nobody'.\n")
     assert (nothing.returncode, nothing.stderr) == (1, "snackbase: There is no collection 'nothing'.\n")
 

@@ -16,8 +16,8 @@ export class Chooser {
    * @param {boolean} sockets whether there is a WebSocket here
    */
   constructor(wanted, sockets) {
-    if (!["auto", "websocket", "sse"].includes(wanted)) throw new TypeError("transport is auto, websocket or sse.");
-    if (wanted === "websocket" && !sockets) throw new TypeError("There is no WebSocket here: give one as an option.");
+    if (!["auto", "websocket", "sse"].includes(wanted)) throw new TypeError("transport has to be auto, websocket or sse.");
+    if (wanted === "websocket" && !sockets) throw new TypeError("There is no global WebSocket here: give one with the option WebSocket.");
     this.#wanted = wanted;
     this.#sockets = sockets;
   }

@@ -1,5 +1,5 @@
 // The one error class of the client. `code` is the server's snake_case word, or one of the client's own:
-// network_error, timeout, closed, protocol_error.
+// network_error, timeout, token_missing, closed, protocol_error, http_<status>, close_<code>.
 
 export class SnackBaseError extends Error {
   /**
@@ -21,7 +21,7 @@ export class SnackBaseError extends Error {
     this.collection = facts.collection ?? null;
   }
 
-  /** Whether the same request may succeed later without anybody changing anything. */
+  /** Whether the same request may succeed later without a change. */
   get transient() {
     return this.status === 429 || this.status >= 500 || TRANSIENT.has(this.code);
   }

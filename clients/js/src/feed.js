@@ -66,7 +66,7 @@ export class Feed {
     clearTimeout(this.#retry);
     this.#connection.remove(this.#subscription);
     this.#closed();
-    this.#settle.reject(new SnackBaseError("closed", "It was unsubscribed.", { collection: this.collection }));
+    this.#settle.reject(new SnackBaseError("closed", "The subscription was ended by unsubscribe().", { collection: this.collection }));
   }
 
   #sink() {

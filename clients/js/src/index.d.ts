@@ -1,4 +1,7 @@
-/** What went wrong, in the server's words: `code` is a snake_case word of the error reference. */
+/**
+ * Every failure. `code` is a word of the server's error reference (docs/reference/errors.md), or one of the client's own:
+ * network_error, timeout, token_missing, closed, protocol_error, http_<status>, close_<code>.
+ */
 export class SnackBaseError extends Error {
   constructor(code: string, message: string, facts?: Partial<Pick<SnackBaseError, "status" | "closeCode" | "retryAfterMs">>);
   readonly name: "SnackBaseError";
@@ -7,10 +10,13 @@ export class SnackBaseError extends Error {
   readonly status: number;
   /** The WebSocket close code that ended the connection; 0 = none. */
   readonly closeCode: number;
+  /** What is wrong with which field of a request. */
   readonly details: { field: string; message: string; code: string }[];
+  /** How long the server asked to wait; 0 = it did not say. */
   readonly retryAfterMs: number;
+  /** The collection of the subscription, if it was one. */
   readonly collection: string | null;
-  /** Whether the same may succeed later without anybody changing anything. */
+  /** Whether the same may succeed later without a change. */
   readonly transient: boolean;
 }
 
@@ -27,13 +33,13 @@ export type RecordOf<T> = T & SystemFields;
 export type Operation = "create" | "update" | "delete";
 
 export interface ClientOptions {
-  /** The server's address, `https://data.example.com`. A page served by it may leave it out. */
+  /** The server's address, `https://data.example.com`. Left out: the page's own origin. */
   url?: string;
   /** An access token or an API key. */
   token?: string | null;
   /**
-   * Asked for the first token (unless `token` is given) and for each fresh one. null: nobody is logged in; a rejection:
-   * ask again later.
+   * Called for the first token (unless `token` is given), before a token expires, and once when one was refused. Return
+   * null when nobody is logged in; throw when you could not find out, and the client asks again later.
    */
   getToken?: (asked: { fresh: boolean; reason: string | null }) => string | null | Promise<string | null>;
   /** The account to act in, by slug or code: for superadmins. */
@@ -42,12 +48,15 @@ export interface ClientOptions {
   transport?: "auto" | "websocket" | "sse";
   /** Needed where there is no global one, as in Node 20: `import WebSocket from "ws"`. */
   WebSocket?: unknown;
+  /** Another fetch than the global one. */
   fetch?: typeof globalThis.fetch;
+  /** Waits before reconnecting: random, below a limit that doubles from 500 to 30,000; 10,000 = stable. */
   reconnect?: { minMs?: number; maxMs?: number; stableMs?: number; random?: () => number };
-  /** The longest a REST call may take; 30,000. */
+  /** The longest time a REST call may take; 30,000. */
   timeoutMs?: number;
 }
 
+/** `stopped`: reconnecting would not help until the app acts, by `setToken` or `reconnect`. */
 export type ConnectionState = "idle" | "connecting" | "open" | "waiting" | "stopped" | "closed";
 
 export interface StateChange {
@@ -59,13 +68,15 @@ export interface StateChange {
   error: SnackBaseError | null;
 }
 
-export function createClient(options: ClientOptions): Client;
+export function createClient(options?: ClientOptions): Client;
 
 export class Client {
-  constructor(options: ClientOptions);
+  constructor(options?: ClientOptions);
   readonly state: ConnectionState;
   readonly transport: "websocket" | "sse" | null;
+  /** Read and write records over REST. */
   records<T extends object = Record<string, unknown>>(collection: string): Records<T>;
+  /** Events as they come; reconnects and resumes by itself. */
   subscribe<T extends object = Record<string, unknown>>(
     collection: string,
     options?: SubscribeOptions,
@@ -75,11 +86,13 @@ export class Client {
     collection: string,
     handler: (event: RecordEvent<T>) => void,
   ): Feed;
+  /** A list that stays current. */
   liveQuery<T extends object = Record<string, unknown>>(collection: string, query?: LiveQueryOptions): LiveQuery<T>;
-  /** Another token: taken over in place, or used to come back after a stop. */
+  /** Give it another token: it replaces the old one in place, and starts again after `stopped`. */
   setToken(token: string): void;
   /** Try again now, also after `stopped`. */
   reconnect(): void;
+  /** End the connection and everything that uses it. */
   close(): void;
   on(name: "state", listener: (change: StateChange) => void): () => void;
   on(name: "error", listener: (error: SnackBaseError) => void): () => void;
@@ -101,11 +114,15 @@ export interface RecordEvent<T = Record<string, unknown>> {
 }
 
 export interface SubscribeOptions {
+  /** Left out: all three. */
   operations?: Operation[];
+  /** In the language of rules: `status = 'published'`. */
   filter?: string;
+  /** The fields of each record; `id` always comes along. Left out: all. */
   fields?: string[] | string;
-  /** Go on after this position. */
+  /** Begin with what was committed after this position. */
   since?: string;
+  /** A name for the subscription, to recognise it in explain. */
   id?: string;
 }
 
@@ -114,13 +131,17 @@ export interface Handlers<T = Record<string, unknown>> {
   create?(record: RecordOf<T>, event: RecordEvent<T>): void;
   update?(record: RecordOf<T>, event: RecordEvent<T>): void;
   delete?(record: RecordOf<T>, event: RecordEvent<T>): void;
-  /** All events of one transaction, after each was told by itself. */
+  /** All events of one transaction, after the handlers of each of them. */
   transaction?(events: RecordEvent<T>[]): void;
+  /** Each time the server acknowledges it, after reconnects too. */
   subscribed?(told: { position: string | null }): void;
+  /** Everything missed has arrived; from here on it is live. */
   caughtUp?(told: { position: string }): void;
-  /** Events may be missing: fetch what you hold anew. */
+  /** Events may be missing: fetch what you hold again. */
   resync?(told: { reason: "expired" | "epoch" | "ahead" | "unknown" | "rights" | "schema"; position: string }): void;
+  /** The server ended the subscription. */
   unsubscribed?(told: { reason: "forbidden" | "collection_deleted" }): void;
+  /** The subscription was refused. */
   error?(error: SnackBaseError): void;
 }
 
@@ -129,16 +150,21 @@ export interface Feed {
   readonly collection: string;
   /** Everything up to here was handed to the handlers. */
   readonly position: string | null;
+  /** Resolves when the server has acknowledged it for the first time. */
   readonly ready: Promise<Feed>;
+  /** Try again after `error` or `unsubscribed`. */
   retry(): void;
   unsubscribe(): void;
 }
 
 export interface LiveQueryOptions {
+  /** In the language of rules: `status = 'published'`. Left out: every record that you may list. */
   filter?: string;
+  /** The fields of each record; `id` always comes along. Left out: all. */
   fields?: string[] | string;
-  /** As in REST: `-created_at,title`. */
+  /** As in REST: `-created_at,title`. Left out: newest first. */
   sort?: string;
+  /** A name for the subscription, to recognise it in explain. */
   id?: string;
 }
 
@@ -154,16 +180,18 @@ export type LiveQueryState = "loading" | "live" | "catching_up" | "failed" | "cl
 export interface LiveQuery<T = Record<string, unknown>> {
   readonly collection: string;
   readonly state: LiveQueryState;
-  /** In order; the array never changes, after a change there is another one. */
+  /** The list, in order. The array is frozen; every change makes a new one. */
   readonly records: readonly RecordOf<T>[];
+  /** Resolves when the list is complete for the first time; rejects when it cannot be loaded. */
   readonly ready: Promise<LiveQuery<T>>;
-  /** `changes`: one transaction; null = the list was replaced as a whole. */
+  /** `changes`: one transaction; null = the whole list was replaced. */
   on(name: "change", listener: (told: { records: readonly RecordOf<T>[]; changes: Change<T>[] | null }) => void): () => void;
   on(name: "state", listener: (told: { state: LiveQueryState; error: SnackBaseError | null }) => void): () => void;
   on(name: "error", listener: (error: SnackBaseError) => void): () => void;
   off(name: "change" | "state" | "error", listener: (value: any) => void): void;
-  /** After `failed`. */
+  /** Try again after `failed`. */
   retry(): void;
+  /** End it. */
   close(): void;
 }
 
@@ -194,19 +222,23 @@ export interface ListQuery {
 }
 
 export interface WriteOptions {
-  /** The same key and body again do nothing more than the first time. */
+  /** Repeating a write with the same key does it once, and gives the first answer again. */
   idempotencyKey?: string;
 }
 
 export interface Records<T = Record<string, unknown>> {
+  /** One page. */
   list(query?: ListQuery, options?: { signal?: AbortSignal }): Promise<Page<T>>;
   /** Every record, page by page in the order of ids. */
   pages(query?: Pick<ListQuery, "filter" | "fields">, options?: { signal?: AbortSignal }): AsyncGenerator<Page<T>>;
   get(id: string, options?: { fields?: string[] | string }): Promise<RecordOf<T>>;
   create(data: Partial<T> & { id?: string }, options?: WriteOptions): Promise<RecordOf<T>>;
+  /** Change the given fields. */
   update(id: string, data: Partial<T>, options?: WriteOptions): Promise<RecordOf<T>>;
+  /** Put a whole record in the place of the old one. */
   replace(id: string, data: T, options?: WriteOptions): Promise<RecordOf<T>>;
   delete(id: string, options?: WriteOptions): Promise<null>;
+  /** Up to 100 records in one transaction: all or none. */
   readonly batch: {
     create(records: (Partial<T> & { id?: string })[], options?: WriteOptions): Promise<{ created: RecordOf<T>[]; count: number }>;
     update(records: { id: string; data: Partial<T> }[], options?: WriteOptions): Promise<{ updated: RecordOf<T>[]; count: number }>;

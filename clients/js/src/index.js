@@ -24,7 +24,7 @@ const KNOWN = new Set([
 ]);
 const ID = /^[A-Za-z0-9_-]{1,64}$/;
 
-/** @param {import("./index.js").ClientOptions} options */
+/** @param {import("./index.js").ClientOptions} [options] */
 export function createClient(options) {
   return new Client(options);
 }
@@ -40,12 +40,12 @@ export class Client extends Emitter {
   constructor(options = {}) {
     super();
     for (const name of Object.keys(options)) {
-      if (!KNOWN.has(name)) throw new TypeError(`createClient knows no option ${name}; there are ${[...KNOWN].join(", ")}.`);
+      if (!KNOWN.has(name)) throw new TypeError(`createClient has no option ${name}; its options are ${[...KNOWN].join(", ")}.`);
     }
     const { url, token, getToken, account = null, transport = "auto", reconnect, timeoutMs } = options;
     const base = baseOf(url);
     const fetch = options.fetch ?? globalThis.fetch?.bind(globalThis);
-    if (typeof fetch !== "function") throw new TypeError("There is no fetch here: give one as an option.");
+    if (typeof fetch !== "function") throw new TypeError("There is no global fetch here: give one with the option fetch.");
     this.#tokens = new Tokens({ token, getToken });
     this.#http = new Http({ url: base, fetch, tokens: this.#tokens, account, timeoutMs });
     this.#connection = new Connection({
@@ -144,9 +144,9 @@ function baseOf(url) {
   try {
     address = new URL(given, globalThis.location?.href);
   } catch {
-    throw new TypeError("url is the server's address, as in https://data.example.com.");
+    throw new TypeError("url has to be the server's address, such as https://data.example.com.");
   }
-  if (!/^https?:$/.test(address.protocol)) throw new TypeError("url begins with http:// or https://.");
-  if (address.username || address.password || address.search) throw new TypeError("url holds neither a user nor a query.");
+  if (!/^https?:$/.test(address.protocol)) throw new TypeError("url has to begin with http:// or https://.");
+  if (address.username || address.password || address.search) throw new TypeError("url must have neither a user nor a query.");
   return (address.origin + address.pathname).replace(/\/+$/, "");
 }

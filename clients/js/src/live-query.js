@@ -301,7 +301,7 @@ export class LiveQuery extends Emitter {
 }
 
 const ENDED = {
-  forbidden: "You may not list the records of this collection any more.",
+  forbidden: "You may no longer list the records of this collection.",
   collection_deleted: "The collection was deleted.",
 };
 

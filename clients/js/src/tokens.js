@@ -55,7 +55,7 @@ export class Tokens {
    */
   async renew(stale, reason) {
     if (this.#current !== null && this.#current !== stale) return this.#current;
-    if (!this.renewable) throw new SnackBaseError(reason, "The token is no good any more; give the client another one.");
+    if (!this.renewable) throw new SnackBaseError(reason, "The token is no longer valid; give the client another one.");
     return this.#ask(true, reason);
   }
 

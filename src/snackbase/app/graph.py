@@ -1,7 +1,7 @@
-"""Builds everything from the settings, by explicit constructor calls: the one place that knows which part needs which.
+"""Builds everything from the settings, by explicit constructor calls: the only place that knows which part needs which.
 
-`open_core` is what the command line shares with the server: the store and the services on it. `build` adds what serves
-clients. Nothing here starts a task or listens.
+`open_core` makes what the command line shares with the server: the store and the services on it. `build` adds what
+serves clients. Nothing here starts a task or listens.
 """
 
 import secrets

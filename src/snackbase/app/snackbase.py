@@ -264,7 +264,7 @@ class SnackBase:
 
     async def _start_late(self) -> None:
         if not self._stopping:
-            hint = "run it: FastAPI(lifespan=backend.lifespan); until then nothing ends SnackBase in order"
+            hint = "pass it on: FastAPI(lifespan=backend.lifespan); without it, nothing stops SnackBase in order"
             log.warning("started_without_lifespan", hint=hint)
         await self.start()
 

@@ -1,8 +1,8 @@
-"""The seam between a node and the others: `Bus` tells what this node committed, `Listener` hears what others did.
+"""The seam between nodes: `Bus` tells others what this node committed, `Listener` hears what they committed.
 
-A bus may lose, repeat, delay and reorder what it carries; the hub's feeds put it right from the log (hub/feeds.py).
-It promises three things: what it hands on was signed by a node that knows the server's secret and belongs to the
-history in force; it never blocks whoever commits; everything it holds is bounded. Step 5 of the path.
+A bus may lose, repeat, delay and reorder messages; the hub's feeds repair that from the log (hub/feeds.py). It promises
+three things: it only delivers what a node with the server's secret has signed and what belongs to the current history;
+it never blocks a commit; everything it holds is bounded. Step 5 of the path.
 """
 
 from collections.abc import Mapping, Sequence

@@ -59,8 +59,10 @@ def main() -> None:
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
 @click.option("--takeover", is_flag=True, help="Take the place of the server that runs on the data folder, if any.")
-@click.option("--dev", is_flag=True, help="Start anew when your code or .env changes, and tell what is wrong.")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes; on PostgreSQL.")
+@click.option("--dev", is_flag=True, help="Restart when your code or .env changes; refusals say why.")
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Number of processes; needs PostgreSQL."
+)
 @click.option("--supervised", type=int, hidden=True)
 @click.option("--worker", type=int, hidden=True)
 @click.option("--place", type=click.Path(path_type=Path), hidden=True)
@@ -68,13 +70,13 @@ def main() -> None:
 def serve(app: str | None, **how: Any) -> None:
     """Start the server. APP names an application of your own: main:app.
 
-    With --takeover the new process takes the listening sockets over and starts; once it accepts connections, the old
-    one stops. No request fails meanwhile, and realtime clients go on from their positions.
+    With --takeover, the new process takes over the listening sockets of the running one. Once it accepts connections,
+    the old one stops. No request fails meanwhile, and realtime clients resume from their positions.
 
-    With --dev the server does that by itself whenever a Python file below the current folder or .env changes. Refusals
-    and faults are answered with their reason, and pages of this machine may call. Not for production.
+    With --dev, the server does that by itself whenever a Python file below the current folder or .env changes. Answers
+    to refusals and faults say why, and pages on this machine may call the server. Not for production.
 
-    With --workers several processes serve one port, each a node of its own; SIGHUP replaces them one by one.
+    With --workers, several processes serve one port, each a node of its own; SIGHUP replaces them one by one.
     """
     if how["dev"] and how["supervised"] is None:
         named = [("--host", how["host"]), ("--port", how["port"])]
@@ -87,7 +89,7 @@ def serve(app: str | None, **how: Any) -> None:
 @click.argument("email")
 @click.option("--password", prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for when not given.")
 def create_superadmin(email: str, password: str) -> None:
-    """Make another superadmin: a user of the system account."""
+    """Create another superadmin: a user of the system account."""
 
     async def work(core: Core) -> None:
         user = await core.members.create_user(
@@ -100,9 +102,9 @@ def create_superadmin(email: str, password: str) -> None:
 
 @main.command("create-account")
 @click.argument("name")
-@click.option("--slug", help="How users name it when they log in; made from NAME when not given.")
+@click.option("--slug", help="The name that users log in with; derived from NAME when not given.")
 def create_account(name: str, slug: str | None) -> None:
-    """Make an account: a tenant with users and records of its own."""
+    """Create an account: a tenant with users and records of its own."""
 
     async def work(core: Core) -> None:
         account = await core.members.create_account(OPERATOR, name=name, slug=slug)
@@ -115,10 +117,10 @@ def create_account(name: str, slug: str | None) -> None:
 @click.argument("email")
 @click.option("--account", required=True, help="Slug, code or id of the account.")
 @click.option("--role", default="user", show_default=True, help="Role of the user: admin, user or one of your own.")
-@click.option("--group", "groups", multiple=True, help="A group the user is in; may be repeated.")
+@click.option("--group", "groups", multiple=True, help="A group that the user belongs to; may be repeated.")
 @click.option("--password", prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for when not given.")
 def create_user(email: str, account: str, role: str, groups: tuple[str, ...], password: str) -> None:
-    """Make a user in an account."""
+    """Create a user in an account."""
 
     async def work(core: Core) -> None:
         user = await core.members.create_user(
@@ -135,7 +137,7 @@ def create_user(email: str, account: str, role: str, groups: tuple[str, ...], pa
 def token(email: str, account: str) -> None:
     """Print an access token of a user, for scripts.
 
-    Needs no password but the data folder. The token is a login of its own and lives as long as any.
+    Needs access to the data folder instead of a password. The token is a login of its own, and expires like any other.
     """
 
     async def work(core: Core) -> None:
@@ -146,7 +148,7 @@ def token(email: str, account: str) -> None:
 
 @main.command()
 def doctor() -> None:
-    """Look at everything a start needs. Exit code 1 when something has to be repaired."""
+    """Check everything that a start needs. The exit code is 1 when something has to be repaired."""
     findings = list(checks.examine(load(os.environ, dotenv=Path(".env"))))
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
@@ -161,8 +163,8 @@ def doctor() -> None:
 def backup(path: Path) -> None:
     """Copy the database to the new file PATH, while a server runs on it or not.
 
-    Restored, the copy is a new history to clients: each is told `resync` once. The file `secret` beside the database is
-    not in it; without that file all logins end.
+    When the copy is restored, a new history begins: every client is told `resync` once. The copy does not contain the
+    file `secret` beside the database; without that file, all logins end.
     """
     database = database_file(load(os.environ, dotenv=Path(".env")))
     try:
@@ -178,10 +180,10 @@ def backup(path: Path) -> None:
 @click.argument("collections", nargs=-1)
 @click.option("--url", help="The server; by default the one of the settings.")
 @click.option("--token", "given", envvar="SB_TOKEN", help="An access token (or in SB_TOKEN); - reads it from stdin.")
-@click.option("--since", help="A position: what came after it first.")
-@click.option("--json", "raw", is_flag=True, help="Every message as it comes, one JSON object a line.")
+@click.option("--since", help="A position: begin with what came after it.")
+@click.option("--json", "raw", is_flag=True, help="Print every message as it comes, one JSON object per line.")
 def tail(collections: tuple[str, ...], url: str | None, given: str | None, since: str | None, raw: bool) -> None:
-    """Show events as they come; without COLLECTIONS those of all that the token may list."""
+    """Show events as they come; without COLLECTIONS, those of every collection that the token may list."""
     token, url = _token(given), _server(url)
 
     def show(message: stream.Message) -> None:
@@ -197,14 +199,16 @@ def tail(collections: tuple[str, ...], url: str | None, given: str | None, since
 
 @main.command()
 @click.argument("record", required=False)
-@click.option("--position", help="Instead of RECORD: the change after which a client stands at this position.")
+@click.option("--position", help="Instead of RECORD: the change with this position.")
 @click.option("--collection", help="The collection of RECORD.")
-@click.option("--user", help="Id or email of the user who should have got it.")
-@click.option("--connection", help="Id of the connection that should have got it.")
+@click.option("--user", help="Id or e-mail of the user who should have received it.")
+@click.option("--connection", help="Id of the connection that should have received it.")
 @click.option("--account", help="For superadmins: the account, by slug or code.")
 @click.option("--url", help="The server; by default the one of the settings.")
-@click.option("--token", "given", envvar="SB_TOKEN", help="An administrator's token (or in SB_TOKEN); - reads stdin.")
-@click.option("--json", "raw", is_flag=True, help="The server's answer as it is.")
+@click.option(
+    "--token", "given", envvar="SB_TOKEN", help="An administrator's token (or in SB_TOKEN); - reads it from stdin."
+)
+@click.option("--json", "raw", is_flag=True, help="Print the server's answer as it is.")
 def explain(
     record: str | None,
     url: str | None,
@@ -215,8 +219,8 @@ def explain(
 ) -> None:
     """Say why the last change of RECORD reached a user or connection, or did not.
 
-    Each subscription is named with what decided: its operations, its filter, the list rule, rights that are being
-    judged anew, a client that reads too slowly; or that nobody was connected, and how the last connection ended.
+    For each subscription it names the cause: its operations, its filter, the list rule, rights that are being judged
+    again, or a client that reads too slowly. Or it says that nobody was connected, and how the last connection ended.
     """
     if (record is None) == (question["position"] is None):
         raise click.UsageError("give either RECORD, the id of a record, or --position")

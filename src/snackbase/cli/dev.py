@@ -86,7 +86,7 @@ class Supervisor:
         """Until a signal comes. Returns the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._signalled)
-        say("development mode: whoever is refused is told why; not for production")
+        say("development mode: every refusal says why; not for production")
         self._starting = Child(self._arguments)
         changed: list[str] = []
         while not self._stopping.wait(LOOK_S):
@@ -117,7 +117,7 @@ class Supervisor:
         if self._starting is not None and self._starting.over:
             self._starting = None
             goes_on = self._serving is not None and not self._serving.over
-            what = "the server from before goes on" if goes_on else "nothing is served"
+            what = "the old server keeps serving" if goes_on else "nothing is served"
             say(f"it did not start, see above: {what}; waiting for a change")
         if self._serving is not None and self._serving.over and self._starting is None:
             say(f"the server ended with exit code {self._serving.process.returncode}; waiting for a change")

@@ -223,5 +223,5 @@ def _port(settings: Settings) -> Finding:
 def _files() -> Finding:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < ENOUGH_FILES:
-        return Finding("open files", None, f"{soft}: one connection needs one; for more than that raise `ulimit -n`")
+        return Finding("open files", None, f"{soft}: each connection needs one; to serve more, raise `ulimit -n`")
     return Finding("open files", True, str(soft))

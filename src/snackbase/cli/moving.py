@@ -38,7 +38,7 @@ def migrate_data(given: str | None) -> None:
     back = given is not None and given.startswith(POSTGRES)
     if back == on_postgres(settings):
         raise click.UsageError(
-            "set SNACKBASE_DATABASE_URL to where everything shall go: postgresql://… to leave a data folder; "
+            "set SNACKBASE_DATABASE_URL to the target: postgresql://… to leave a data folder; "
             "sqlite:///…, together with --from postgresql://…, to go back"
         )
     path = database_file(settings) if back else _file(settings, given)
@@ -54,7 +54,7 @@ def migrate_data(given: str | None) -> None:
     click.echo(f"{rows} rows of {len(sums)} tables moved and compared in {progress.passed_s:.1f} s")
     if not back and not settings.secret_key and path.parent != settings.data_dir:
         secret = path.parent / "secret"
-        click.echo(f"Logins go on where SNACKBASE_SECRET_KEY is what the file {secret} holds.")
+        click.echo(f"Logins stay valid if SNACKBASE_SECRET_KEY is set to the content of {secret}.")
 
 
 def _file(settings: Settings, given: str | None) -> Path:

@@ -28,13 +28,15 @@ PAUSE_S = 0.02
 """Between two transactions of an import: another process that wants to write asks again every 25 to 100 ms only."""
 _LINE_BYTES = MAX_LINE_BYTES + 2
 
-_output = click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A file; else stdout.")
+_output = click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file instead of stdout."
+)
 _strategy = click.option(
     "--strategy",
     type=click.Choice(["error", "skip", "update"]),
     default="error",
     show_default=True,
-    help="What to do with what exists already.",
+    help="What to do with those that exist already.",
 )
 _account = click.option("--account", required=True, help="Slug, code or id of the account.")
 
@@ -53,7 +55,7 @@ def records() -> None:
 @click.argument("names", nargs=-1)
 @_output
 def export_collections(names: tuple[str, ...], output: Path | None) -> None:
-    """Write definitions and rules as one JSON document; without NAMES all of them."""
+    """Write definitions and rules as one JSON document; without NAMES, those of all collections."""
 
     async def work(core: Core) -> None:
         porting = Porting(Offline(core).collections)
@@ -69,7 +71,7 @@ def export_collections(names: tuple[str, ...], output: Path | None) -> None:
 @click.argument("file", type=click.File("rb"))
 @_strategy
 def import_collections(file: IO[bytes], strategy: Strategy) -> None:
-    """Make the collections of FILE (- reads stdin). `update` adds and changes fields, and drops none."""
+    """Create the collections of FILE (- reads stdin). `update` adds and changes fields, and drops none."""
     try:
         document = msgspec.json.decode(file.read(), type=Document)
     except (msgspec.MsgspecError, UnicodeError) as error:
@@ -90,7 +92,7 @@ def import_collections(file: IO[bytes], strategy: Strategy) -> None:
 @_account
 @_output
 def export_records(collection: str, account: str, output: Path | None) -> None:
-    """Write the records of COLLECTION, oldest first, one JSON object a line."""
+    """Write the records of COLLECTION, oldest first, one JSON object per line."""
 
     async def work(core: Core) -> int:
         export = Export(Offline(core).records, await _acting_in(core, account), collection)
@@ -106,8 +108,8 @@ def export_records(collection: str, account: str, output: Path | None) -> None:
 @click.argument("file", type=click.File("rb"))
 @_account
 @_strategy
-@click.option("--resume", is_flag=True, help="Go on with an import that was interrupted: pass over what is there.")
-@click.option("--keep-going", is_flag=True, help="Go on after a line that cannot be imported, up to 100 of them.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted import: skip what is there already.")
+@click.option("--keep-going", is_flag=True, help="Continue after a line that cannot be imported, up to 100 times.")
 def import_records(
     collection: str, file: IO[bytes], account: str, strategy: Strategy, resume: bool, keep_going: bool
 ) -> None:
@@ -130,7 +132,7 @@ def import_records(
     for fault in progress.errors:
         details = "".join(f"; {detail.field}: {detail.message}" for detail in fault.details)
         click.echo(f"line {fault.line}: {fault.code}: {fault.message}{details}", err=True)
-    click.echo(f"{progress.created} created, {progress.updated} updated, {progress.skipped} passed over")
+    click.echo(f"{progress.created} created, {progress.updated} updated, {progress.skipped} skipped")
     if not progress.success:
         if progress.stopped:
             click.echo("stopped; correct the line and run it again with --resume", err=True)

@@ -273,7 +273,7 @@ class Supervisor:
 
     def _give_up(self, code: int) -> None:
         """No worker stays: say so and end, instead of trying for ever while nobody looks."""
-        log.error("workers_do_not_stay", code=code, hint="what they said before they ended says why")
+        log.error("workers_do_not_stay", code=code, hint="their last log lines say why")
         self._code = code if code > 0 else 1
         self._stopping.set()
 

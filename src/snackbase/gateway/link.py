@@ -1,8 +1,8 @@
 """A connection's transport once the handshake is done: the asyncio protocol and the hub's `Link` in one slotted object.
 
 Owns the socket from the hand-over to its end: framing, protocol pings, close handshakes, back pressure. Promises that
-`lost` reaches the connection exactly once, that nothing is written after the end, and that an idle client costs neither
-a task nor a timer. Must not know uvicorn, subscriptions or rights. Step 8 of the path.
+the connection's `lost` is called exactly once, that nothing is written after the end, and that an idle client needs
+neither a task nor a timer. Must not know uvicorn, subscriptions or rights. Step 8 of the path.
 """
 
 import asyncio

@@ -113,7 +113,7 @@ class WebSocketEndpoint:
         if not self._enabled:
             raise NotFound("Realtime is switched off here.")
         status, headers, body = handshake.refusal(
-            UpgradeRequired("This path speaks WebSocket; connect with ws:// here.")
+            UpgradeRequired("This path is a WebSocket; connect with ws:// or wss://.")
         )
         return Response(body, status, {name.decode(): value.decode() for name, value in headers})
 
@@ -137,11 +137,13 @@ class WebSocketEndpoint:
         if not self._enabled:
             raise NotFound("Realtime is switched off here.")
         if not self._origins.allows(scope):
-            raise Forbidden("This origin may not call here; the server's log says what to set.", code="origin_refused")
+            raise Forbidden(
+                "This origin is not allowed; the server's log says which setting to change.", code="origin_refused"
+            )
 
     async def _open(self, scope: Scope, choice: Choice) -> Connection:
         if choice.unsupported:
-            raise BadRequest(f"The only version spoken here is {SUBPROTOCOL}.", code=UNSUPPORTED_VERSION.code)
+            raise BadRequest(f"The only version supported here is {SUBPROTOCOL}.", code=UNSUPPORTED_VERSION.code)
         query = QueryParams(scope["query_string"])
         token = token_of(Headers(scope=scope), query, subprotocol=choice.token)
         account = query.get("account")

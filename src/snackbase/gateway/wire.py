@@ -1,7 +1,7 @@
 """How a message becomes bytes: WebSocket frames and SSE blocks, for the server's direction. Step 8 of the path.
 
-Owns every byte the server puts around a payload. Promises that the same payload always gives the same bytes, so that
-one encoding serves all members of a group, and that any of them may be joined with its neighbours. No I/O, no state.
+Owns every byte that the server puts around a payload. Promises that the same payload always gives the same bytes, so
+that one encoding serves all members of a group, and that the bytes of several messages can be joined. No I/O, no state.
 
 Source: RFC 6455 §5.2, §5.5; RFC 9112 §7.1 (chunked coding); HTML Standard §9.2 (event streams).
 """

@@ -108,7 +108,7 @@ class Admission:
     @staticmethod
     def _check_limit(counts: dict[str, int], key: str, limit: int, what: str) -> None:
         if limit and counts.get(key, 0) >= limit:
-            message = f"Connections of one {what}: {limit} at most."
+            message = f"Too many connections of one {what}: at most {limit} are allowed."
             raise Refused(RateLimited(message, code="connection_limit", retry_after_s=5), errors.CONNECTION_LIMIT)
 
     def _check_patience(self, what: str, key: str, now: float) -> None:

@@ -1,9 +1,9 @@
-"""Continuity of each live account: in order, once, none missing, whatever the announcements do. Step 6 of the path.
+"""Continuity of each live account: every change once and in order, whatever the announcements do. Step 6 of the path.
 
-An announcement is a hint. A change is routed only when it is the next one (`seq == last + 1`). What comes early waits a
-moment for what is missing, where other nodes announce over a bus that does not keep the order; then, and without a
-bus at once, the feed reads the log, which is the truth. Gapless numbers show a missing middle but not a missing tail,
-so the heads of all live accounts are polled as well (invariants I6, I7). A transaction is routed whole or not yet.
+Announcements are hints. A change is routed only when it is the next one (`seq == last + 1`). With a bus, which does not
+keep the order between nodes, a change that comes early waits a moment for the missing ones. Then (without a bus at
+once) the feed reads the log, which is the truth. Gapless numbers show a missing middle but not a missing tail, so the
+feeds also poll the heads of all live accounts (invariants I6, I7). A transaction is only routed as a whole.
 """
 
 import asyncio

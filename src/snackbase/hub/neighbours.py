@@ -1,7 +1,7 @@
-"""Other nodes: what they committed comes in as hints, what this node committed goes out. Steps 5 and 6 of the path.
+"""The other nodes: their commits come in as hints, and this node's commits go out. Steps 5 and 6 of the path.
 
-Decides nothing about order (feeds.py keeps it). Promises that nothing of another node is judged by rules older than
-those it was committed under, as far as that node knew.
+Decides nothing about order (feeds.py keeps it). Promises that a change of another node is never judged by rules older
+than those which that node knew when it committed.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -276,5 +276,5 @@ async def _pages(request: SubscribeRequest, items: Sequence[Record], size: int) 
 
 
 def _too_large(request: SubscribeRequest) -> ProtocolError:
-    message = f"The set is larger than {MOST_RECORDS} records or {MOST_BYTES >> 20} MB; list it page by page."
+    message = f"The list is larger than {MOST_RECORDS} records or {MOST_BYTES >> 20} MB; read it page by page."
     return ProtocolError("snapshot_too_large", message, collection=request.collection)

@@ -30,7 +30,7 @@ MOST_TRANSACTIONS = 5000
 """Looked at in one answer, however few of them are visible; then `has_more` and the position reached."""
 
 GONE = {
-    "expired": "The position lies before the part of the log that is kept; list the records again.",
+    "expired": "The position is older than the change log reaches back; list the records again.",
     "epoch": "The position belongs to another history of this database; list the records again.",
     "ahead": "The position lies ahead of the log; list the records again.",
     "unknown": "The position is not one of this account; list the records again.",

@@ -4,8 +4,8 @@ A `Feed` is one account's live side on this node: where it stands in the log, an
 subscription with the same rule, filter, fields and relevant claims; its `Variant`s differ in what the bytes look like
 (operations, subscription id, wire). The same bytes object goes to every member; there is no queue and no task a member.
 
-Nothing here can tell who *may* see what: a `View` arrives with its predicate. What it decides is enter, stay and leave,
-from the record before and after the change (contract §2), with the same code live and on replay.
+Nothing here knows who *may* see what: a `View` comes with its predicate. This module decides about enter, stay and
+leave, from the record before and after the change (contract §2), with the same code for live events and replays.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -1,8 +1,8 @@
-"""Subscribers with equal views, and how those whom a change may concern are found. Pure; part of step 7 of the path.
+"""Subscribers with equal views, and how to find those that a change may concern. Pure; part of step 7 of the path.
 
 A `Group` holds every subscription with the same rule, filter, fields and relevant claims; its `Variant`s differ in what
-the bytes look like (operations, subscription id, wire). Among thousands of owners of private records each is a group,
-a variant and an index entry of one, so what stands alone is kept without a dictionary: 0.7 KB less a connection.
+the bytes look like (operations, subscription id, wire). Where thousands of users see only their own records, each
+group, variant and index entry has a single member; those need no dictionary, which saves 0.7 KB a connection.
 """
 
 from collections.abc import Callable, Collection, Mapping

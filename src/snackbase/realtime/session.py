@@ -1,7 +1,7 @@
 """One client's state on the realtime side: its subscriptions, its outbox, its deadlines. Pure.
 
-The hub gives it time and asks what to do; it answers with messages in its outbox and, when it must end, with a Closing.
-It knows no rights: the hub builds the views. A session costs no task, no queue and no timer of its own.
+The hub tells it the time and asks what to do. It answers with messages in its outbox and, when it has to end, with a
+Closing. It knows no rights: the hub builds the views. A session has no task, queue or timer of its own.
 """
 
 from collections.abc import Mapping

@@ -245,7 +245,7 @@ class Accounts:
         self, email: str, password: str, account_name: str | None, account_slug: str | None, address: str
     ) -> Login:
         if self._settings.account_creation != "open":
-            raise Forbidden("New accounts are not founded by registration here.", code="registration_closed")
+            raise Forbidden("Registering cannot create accounts on this server.", code="registration_closed")
         if account_name is None:
             raise invalid("account_name", "This field is required.", "required")
         name = checked_name(account_name, field="account_name")

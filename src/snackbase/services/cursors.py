@@ -66,7 +66,7 @@ def decode(text: str, definition: Definition) -> Cursor:
             raise ValueError
         cursor = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
     except (ValueError, binascii.Error, UnicodeError, RecursionError, msgspec.MsgspecError):
-        raise refused("The cursor is not one that a list gave out.") from None
+        raise refused("The cursor does not come from a list.") from None
     if cursor.collection != definition.collection.id:
         raise refused("The cursor belongs to another collection.")
     return cursor
@@ -90,7 +90,7 @@ def check_values(cursor: Cursor, sort: Sort, definition: Definition, readable: f
         too_large = isinstance(value, int) and abs(value) >= 2**63
         fits = fits and (value is None or (isinstance(value, kind) and not wrong and not too_large))
     if not fits:
-        raise refused("The cursor is not one that a list gave out.")
+        raise refused("The cursor does not come from a list.")
 
 
 def digest_of(values: Sequence[Any]) -> str:

@@ -98,7 +98,7 @@ class Groups:
         for _ in range(TRIES):
             members = await roles.member_ids(self._store, before, limit=MOST_RENAMED + 1)
             if len(members) > MOST_RENAMED:
-                message = f"A group of more than {MOST_RENAMED:,} users keeps its name."
+                message = f"A group of more than {MOST_RENAMED:,} users cannot be renamed."
                 raise Conflict(message, code="group_too_large")
             following = roles.follow_name(members, before, after.name, at=after.updated_at, error=_changed())
             invitations = roles.rename_in_invitations(before, after.name)
@@ -181,7 +181,7 @@ def _emptied(group: Group) -> Statement:
 
 
 def _changed() -> _Changed:
-    return _Changed("Users came into the group or left it at the same moment.")
+    return _Changed("Users joined the group or left it at the same moment.")
 
 
 def _no_group() -> NotFound:

@@ -67,7 +67,7 @@ class Repeats:
             del self._running[place]
             done.set_result(None)
         if kept is not None and kept.fingerprint != once.fingerprint:
-            message = "This Idempotency-Key was used for another request; take a new one for each write."
+            message = "This Idempotency-Key was used for another request; use a new one for each write."
             raise ValidationFailed(message, code="idempotency_mismatch")
         return kept
 

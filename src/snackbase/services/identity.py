@@ -59,7 +59,7 @@ def check_password(password: str, *, email: str, field: str = "password") -> Non
     if len(password) > MAX_PASSWORD_CHARS:
         raise invalid(field, f"At most {MAX_PASSWORD_CHARS} characters are possible.", "too_long")
     if normal_email(password) == email or len(set(password)) == 1:
-        raise invalid(field, "This password is too easily guessed.", "too_weak")
+        raise invalid(field, "This password is too easy to guess.", "too_weak")
 
 
 def checked_name(text: str, *, field: str = "name") -> str:

@@ -280,12 +280,12 @@ def _checked_hours(hours: float) -> float:
 
 def _require_open(account: Account) -> None:
     if account.registration == "closed":
-        message = "This account takes nobody: set its registration to invite or open."
+        message = "Nobody can join this account: set its registration to invite or open."
         raise Conflict(message, code="registration_closed")
 
 
 def _over(status: str) -> Gone:
-    why = {"expired": "has expired", "cancelled": "was cancelled", "closed": "is for an account that takes nobody now"}
+    why = {"expired": "has expired", "cancelled": "was cancelled", "closed": "is for an account that is closed now"}
     return Gone(f"This invitation {why.get(status, 'was used or withdrawn')}.", code="invitation_over")
 
 
@@ -298,7 +298,7 @@ def _no_role() -> Exception:
 
 
 def _pending() -> Conflict:
-    message = "An invitation for this e-mail waits already: renew or cancel it."
+    message = "There is an open invitation for this e-mail address already: renew or cancel it."
     return Conflict(
         message,
         code="invitation_pending",

@@ -50,9 +50,9 @@ class ListRequest(msgspec.Struct, frozen=True, kw_only=True):
     def check(self) -> None:
         """Raises BadRequest (`invalid_limit`, `invalid_skip`, `invalid_cursor`)."""
         if self.cursor and self.cursor_before:
-            raise _refused("cursor_before", "A page lies after a cursor or before one; send one.", "invalid_cursor")
+            raise _refused("cursor_before", "Send either cursor or cursor_before, not both.", "invalid_cursor")
         if self.skip and (self.cursor or self.cursor_before):
-            raise _refused("skip", "A cursor says where the page begins; leave skip out.", "invalid_cursor")
+            raise _refused("skip", "A cursor already says where the page begins; leave out skip.", "invalid_cursor")
         if not 1 <= self.limit <= MAX_LIMIT:
             raise _refused("limit", f"limit is 1 to {MAX_LIMIT}, not {self.limit}.", "invalid_limit")
         if not 0 <= self.skip <= MAX_SKIP:

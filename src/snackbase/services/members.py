@@ -143,7 +143,7 @@ class Members:
         if registration is not None and registration not in REGISTRATIONS:
             raise invalid("registration", f"One of {', '.join(REGISTRATIONS)} is needed.")
         if before.id == SYSTEM_ACCOUNT_ID and (is_active is False or registration not in (None, "closed")):
-            raise Conflict("The system account stays enabled and closed.", code="system_account")
+            raise Conflict("The system account cannot be disabled or opened.", code="system_account")
         after = msgspec.structs.replace(
             before,
             name=before.name if name is None else checked_name(name),
@@ -243,7 +243,7 @@ class Members:
             return before
         own = before.id == principal.actor_id
         if own and (not after.is_active or after.role_id != before.role_id):
-            raise Conflict("Nobody disables themselves or changes their own role.", code="own_user")
+            raise Conflict("You cannot disable yourself or change your own role.", code="own_user")
         error = email_taken() if after.email != before.email else None
         at = self._at()
         change = (system.update_user(before, after, at=at, error=error), *rights_exist(after, at=at, before=before))

@@ -171,7 +171,7 @@ def _deeper() -> Iterator[None]:
     """What is set off inside is one level further down."""
     depth = _depth.get()
     if depth >= MAX_DEPTH:
-        message = f"Hooks that write have set off each other {MAX_DEPTH} deep; the next write was refused."
+        message = f"Hooks that write have triggered each other {MAX_DEPTH} levels deep; the next write was refused."
         raise Conflict(message, code="hook_recursion")
     token = _depth.set(depth + 1)
     try:

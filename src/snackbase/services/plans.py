@@ -24,10 +24,10 @@ STRANGER = Auth(id="", email="", role="", account_id=SYSTEM_ACCOUNT_ID)
 Cost = Literal["none", "indexed", "judged"]
 MESSAGES: dict[str, str] = {
     "locked": "Locked: superadmins only.",
-    "all": "It holds for every record: all these subscribers share one encoding of an event.",
-    "nothing": "It holds for no record: events cost these subscriptions nothing.",
-    "principal": "Only the user decides, once, when subscribing; events cost nothing more.",
-    "indexed": "Found by a hash look-up of {field}: what does not concern a subscriber costs nothing.",
+    "all": "It is true for every record: all these subscribers share one encoding of an event.",
+    "nothing": "It is true for no record: events cost these subscriptions nothing.",
+    "principal": "It depends on the user alone, and is decided once, when they subscribe; events cost nothing more.",
+    "indexed": "Found by a hash look-up of {field}: events that do not concern a subscriber cost nothing.",
     "judged": "Every event of the collection is judged once for all subscribers with equal {shared}. Such a view "
     "counts against SNACKBASE_REALTIME_MAX_JUDGED_PER_USER and SNACKBASE_REALTIME_MAX_JUDGED_PER_ACCOUNT. A condition "
     "such as `field = value` or `field IN @request.auth.groups`, joined to the rest by &&, makes it indexed.",

@@ -1,8 +1,8 @@
 """One record's write, made ready: its values, the rule that judges it, and what before-hooks make of it (step 3).
 
-Owns the order within one write: the body is read, the rule is asked, hooks may refuse or change, the result is read
-again. Promises that nobody learns what is wrong with a body, or makes a hook run, without being allowed the write. It
-commits nothing: what comes out is a `Write` for the store, which judges updates and deletes once more for good.
+Owns the order within one write: read the body, ask the rule, let hooks refuse or change it, read the result again.
+Promises that only somebody who may make the write learns what is wrong with its body, or makes a hook run. It commits
+nothing: the result is a `Write` for the store, which judges updates and deletes again, and finally.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,9 +1,9 @@
-"""THE write path: every change of a record, whoever asks for it, goes through `Records` (step 3 of the path).
+"""The write path: every change of a record, whoever makes it, goes through `Records` (step 3 of the path).
 
-Values, rule, before-hooks, one transaction; after-hooks once it is committed. Owns the order of these and the answers
-to a caller; the store owns atomicity, the change log and telling others, so nothing here announces anything. Rules of
-updates and deletes are judged by the store on the record as the transaction finds it, so no other write slips between.
-Reads stand in `services/reading.py`: they ask the same rules.
+The order is: values, rule, before-hooks, one transaction, and after-hooks once it is committed. This module owns that
+order and the answers to callers. The store owns atomicity, the change log and announcements, so nothing here announces
+anything. The store also judges the rules of updates and deletes, on the record as the transaction finds it, so that no
+other write can come in between. Reads are in `services/reading.py` and obey the same rules.
 """
 
 import asyncio

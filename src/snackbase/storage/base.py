@@ -2,9 +2,9 @@
 
 A store owns: the record tables, the system tables, the per-account counters and the change log. It promises the
 invariants I1 to I5 (docs/concepts/guarantees.md): a record's change, its log row and the counter commit together;
-numbers are gapless and in commit order; nothing is acknowledged or announced before COMMIT returned. Whoever commits
-announces: `on_commit` is called with the committed changes in log order, so no write can bypass delivery. Step 4 of
-the path.
+numbers are gapless and in commit order; nothing is acknowledged or announced before COMMIT returned. The store
+announces what it commits: it calls `on_commit` with the changes in log order, so no write can bypass delivery. Step 4
+of the path.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,8 +1,9 @@
 """The writer's side of the change log: numbers, times and log rows of one group of transactions.
 
 Owns the head of every account while the writer thread holds the database's write lock. Promises I2 and I3: a number is
-taken only after its transaction's savepoint was released, so one that failed leaves no gap; times never run backwards
-within an account. Heads are cached between groups; `drop` forgets them when a COMMIT failed or somebody else wrote.
+taken only after the transaction's savepoint was released, so a failed transaction leaves no gap. Times never run
+backwards within an account. Heads are cached between groups; `drop` forgets them when a COMMIT failed or another
+process wrote.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

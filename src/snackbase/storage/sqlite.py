@@ -1,8 +1,8 @@
 """`SQLiteStore`: the embedded database behind the `Store` seam (step 4 of the path).
 
 Owns the file, the writer thread and the readers. Short reads (a record by id, heads, log tails, system tables) run on
-the event loop through one connection that cannot write, ten times cheaper than a hop to a thread; lists run in a pool.
-Every fault of the disk or the file comes out as Unavailable with its own code.
+the event loop through one connection that cannot write, which is ten times cheaper than switching to a thread. Lists
+run in a pool of threads. Every fault of the disk or the file is raised as Unavailable with a code of its own.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""One transaction's own work inside a group: statements, writes, references, cascades, controls (step 4 of the path).
+"""The work of one transaction within a group: statements, writes, references, cascades, controls (step 4 of the path).
 
-Promises: a refused transaction raises and has changed nothing the caller's savepoint does not undo; it takes no number
-(the caller numbers what `Application.run` returns). Rules are judged on the record as this transaction finds it.
-Must not commit, number, announce or know threads or databases: it asks (`asking.py`).
+Promises: a refused transaction raises, the caller's savepoint undoes everything it changed, and it takes no number (the
+caller numbers what `Application.run` returns). Rules are judged on the record as this transaction finds it. It must not
+commit, number or announce, and knows neither threads nor databases: it asks them through `asking.py`.
 """
 
 from collections import deque

@@ -1,8 +1,8 @@
 """The transactions that wait for the writer: bounded in number and bytes, fair between accounts.
 
 `put` is called on the event loop, `wait` and `take` on the writer thread. A full queue refuses at once with Unavailable
-(code `overloaded`) rather than make everybody slow. A group is filled round robin, one transaction of each waiting
-account after another, so an account with thousands waiting does not delay another's one.
+(code `overloaded`) instead of slowing everybody down. Groups are filled round robin, with one transaction of each
+waiting account in turn, so an account with thousands waiting does not delay the others.
 """
 
 import threading

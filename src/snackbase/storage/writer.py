@@ -1,9 +1,10 @@
-"""The one thread that writes: takes whatever waits, commits it as one SQL transaction, hands results to the loop.
+"""The only thread that writes: takes what waits, commits it as one SQL transaction, hands the results to the loop.
 
-Group commit: up to 256 waiting transactions share BEGIN, the log's rows and one fsync; each has its savepoint, so one
-that fails is undone alone and takes no number. It never waits for a group to fill. Promises I1-I3 and I5: futures are
-resolved and changes announced only after COMMIT returned. A fault of the disk fails the group, never the thread; while
-the last attempt failed, an idle writer probes each second until the disk takes writes again. Step 4 of the path.
+Group commit: up to 256 waiting transactions share one BEGIN, the insert of their log rows and one fsync. Each has a
+savepoint, so that one which fails is undone alone and takes no number. The thread never waits for a group to fill.
+Promises I1-I3 and I5: futures are resolved and changes announced only after COMMIT returned. A fault of the disk fails
+the group, never the thread; after a failed attempt, an idle writer tries every second until the disk takes writes
+again. Step 4 of the path.
 """
 
 import asyncio
@@ -378,8 +379,7 @@ class Writer:
             self._tell(self._on_damage)
         if committing and not isinstance(error, apsw.FullError):
             answer = Unavailable(
-                "The commit failed in a way that leaves open whether the write will be found later; read before "
-                "writing again.",
+                "The commit failed, and it is not known whether the write happened; read before you write again.",
                 code="outcome_unknown",
                 retry_after_s=5,
             )

@@ -1,7 +1,7 @@
-"""Who a REST request acts for: finds the token, asks for the principal, tells the access log.
+"""Whom a REST request acts for: finds the token, asks for the principal, and notes it for the access log.
 
-Tokens come in headers only: a query string ends up in histories and logs of proxies, which realtime cannot avoid but
-REST can. Step 1 of the path of a write.
+REST takes tokens in headers only: query strings end up in browser histories and in logs of proxies, which realtime
+cannot avoid. Step 1 of the path of a write.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,7 @@
-"""What every REST handler uses: bodies in, JSON out, and the one shape of an error (contract §6).
+"""What every REST handler uses: reading bodies, writing JSON, and the one shape of an error (contract §6).
 
-`read_json` turns any input into a value or an error of the 4xx range, never into a 500. The limits on size and time are
-enforced below it, by the middleware that wraps `receive`. Step 1 and 2 of the path of a write.
+`read_json` turns any input into a value or a 4xx error, never into a 500. The middleware that wraps `receive` enforces
+the limits on size and time. Steps 1 and 2 of the path of a write.
 """
 
 import re

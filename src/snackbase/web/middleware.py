@@ -1,8 +1,8 @@
 """The outermost layer of every HTTP request: identity, limits, origin, errors, headers, access log, numbers.
 
-Pure ASGI, so that a realtime connection can be handed over underneath it: websocket scopes pass through untouched, and
-of a response only the start message is completed. Whatever is raised below leaves as contract §6 says; a stack trace
-goes to the log under the request id, never to the client. Step 1 of the path of a write.
+Pure ASGI, so that a realtime connection can be handed over underneath it: it passes websocket scopes through untouched,
+and changes only the start message of a response. Exceptions from below become answers in the shape of contract §6; the
+stack trace goes to the log under the request id, never to the client. Step 1 of the path of a write.
 """
 
 import asyncio
@@ -175,7 +175,9 @@ class _Exchange:
         if self._scope["method"] != "OPTIONS" or self._header(b"access-control-request-method") is None:
             return False
         if self._header(b"origin") is not None and not self._cors:
-            raise Forbidden("This origin may not call here; the server's log says what to set.", code="origin_refused")
+            raise Forbidden(
+                "This origin is not allowed; the server's log says which setting to change.", code="origin_refused"
+            )
         headers = {
             "Access-Control-Allow-Methods": METHODS,
             "Access-Control-Allow-Headers": ALLOWED_HEADERS,
@@ -301,8 +303,8 @@ class _Exchange:
             error.status, error.title = raised.status_code, "Request failed"
             return error
         if self._http._explain:
-            return SnackBaseError(f"{type(raised).__name__}: {raised} (the traceback stands in the server's log)")
-        return SnackBaseError("Something went wrong in the server; its log knows more under the request id.")
+            return SnackBaseError(f"{type(raised).__name__}: {raised} (the traceback is in the server's log)")
+        return SnackBaseError("The server has a defect; its log has the details under the request id.")
 
     def _allowed_methods(self) -> str:
         methods: set[str] = set()

@@ -74,10 +74,10 @@ class OpsRoutes:
         if self._metrics_token:
             given = token_of(request.headers) or ""
             if not secrets.compare_digest(given.encode(), self._metrics_token.encode()):
-                raise Unauthorized("The numbers want the token of SNACKBASE_METRICS_TOKEN as a bearer token.")
+                raise Unauthorized("/metrics needs the token of SNACKBASE_METRICS_TOKEN as a bearer token.")
         elif not self._origins.from_loopback(request.scope):
             raise Forbidden(
-                "Only this machine sees the numbers, unless SNACKBASE_METRICS_TOKEN is set and sent as a bearer token.",
+                "Only this machine may read /metrics, unless SNACKBASE_METRICS_TOKEN is set and sent as bearer token.",
                 code="metrics_local_only",
             )
         colleagues = self._colleagues

@@ -65,7 +65,9 @@ FAULTS: tuple[tuple[Any, str, str], ...] = (
 def fault_of(error: BaseException) -> Unavailable | None:
     """The answer to a fault of the server or the way to it; None for an error of one statement."""
     if isinstance(error, LOCKED):
-        return Unavailable("Somebody else holds what is to be written.", code="storage_busy", retry_after_s=1)
+        return Unavailable(
+            "Another session of the database holds what this write needs.", code="storage_busy", retry_after_s=1
+        )
     for kind, code, message in FAULTS:
         if isinstance(error, kind):
             return Unavailable(message, code=code, retry_after_s=1)

@@ -442,8 +442,8 @@ def _unanswered(done: bool | None) -> Unavailable:
     """What a write is told whose commit was not answered, and was not done as far as is known."""
     if done is None:
         message = (
-            "The connection to the database was lost in the middle of the commit, and what became of it cannot be "
-            "found out; read before writing again."
+            "The connection to the database was lost in the middle of the commit, and it is not known whether the "
+            "write happened; read before you write again."
         )
         return Unavailable(message, code="outcome_unknown", retry_after_s=5)
     message = "The connection to the database was lost before the commit; nothing was written."

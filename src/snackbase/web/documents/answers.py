@@ -18,20 +18,20 @@ _KINDS: dict[int, type[SnackBaseError]] = {
     if isinstance(kind, type) and issubclass(kind, SnackBaseError) and kind is not SnackBaseError
 }
 _MEANINGS = {
-    400: "The request is not of the required form.",
-    401: "A token is missing or dead.",
+    400: "The request does not have the required form.",
+    401: "The token is missing or no longer valid.",
     403: "You may not do this.",
     404: "It does not exist, or you may not see it.",
-    405: "This path does not take this method.",
+    405: "This path does not support this method.",
     408: "The request did not arrive in time.",
-    409: "It cannot be done in the present state.",
-    410: "Changes after this position cannot be told exactly.",
-    413: "The body or the record is over its limit.",
+    409: "The present state does not allow it.",
+    410: "The server cannot say exactly what changed after this position.",
+    413: "The body or the record is larger than allowed.",
     415: "The body is not JSON.",
-    422: "The values are not acceptable; details says which.",
-    426: "This path speaks WebSocket.",
-    429: "Too many requests; Retry-After says when to come back.",
-    503: "The server cannot do it now; Retry-After says when to come back.",
+    422: "Some values are not acceptable; details says which.",
+    426: "This path is a WebSocket.",
+    429: "Too many requests; Retry-After says when to try again.",
+    503: "The server cannot do it now; Retry-After says when to try again.",
 }
 ERROR: dict[str, Any] = {
     "type": "object",
@@ -51,9 +51,9 @@ ERROR: dict[str, Any] = {
 }
 _TEXT = {"schema": {"type": "string"}}
 HEADERS: dict[str, Any] = {
-    "Position": {**_TEXT, "description": "The place in the account's log right after the write."},
+    "Position": {**_TEXT, "description": "The position right after the write."},
     "RetryAfter": {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds."},
-    "Allow": {**_TEXT, "description": "The methods that this path takes."},
+    "Allow": {**_TEXT, "description": "The methods that this path supports."},
     "WWW-Authenticate": _TEXT,
     "Upgrade": _TEXT,
     "Replayed": {**_TEXT, "description": "true when the write had been done before under this Idempotency-Key."},

@@ -19,13 +19,13 @@ ANSWERS = {
 }
 NOT_OVER_SSE = ("pong", "auth")
 SUMMARIES = {
-    "event": "A record was created, updated or deleted, or came into view or left it",
+    "event": "A record was created, updated or deleted, or entered or left the list",
     "subscribed": "The first answer to a subscribe; its position is where the subscription begins",
-    "unsubscribed": "The answer to an unsubscribe; unasked, it has a reason",
+    "unsubscribed": "The answer to an unsubscribe; with a reason when the server ended the subscription",
     "snapshot": "A page of the whole list",
     "caught_up": "After since or snapshot: from here on it is live",
-    "resync": "The list may be wrong: ask for it again, or go on from the position",
-    "heartbeat": "At least every 30 seconds; up to its position everything was sent",
+    "resync": "The list may be wrong: load it again; live events continue from the position",
+    "heartbeat": "At least every 30 seconds; everything up to its position was sent",
     "pong": "The answer to a ping",
     "auth": "ok after an auth message; expiring a minute before the token ends",
     "error": "A message could not be served; the connection stays, unless close_code is given",
@@ -45,7 +45,7 @@ _STREAM_QUERY = {
         **_QUERY["properties"],  # type: ignore[dict-item]  # it is a dictionary, one line above
         "collection": {"type": "array", "items": TEXT},
         "collections": {"type": "array", "items": TEXT},
-        "subscription": {"type": "array", "items": TEXT, "description": "What a subscribe message holds, as JSON."},
+        "subscription": {"type": "array", "items": TEXT, "description": "The content of a subscribe message, as JSON."},
         "since": TEXT,
     },
 }
@@ -79,7 +79,7 @@ def document(version: str, *, root: str = "") -> dict[str, Any]:
             EVENTS: {
                 "address": "/api/v1/realtime/subscribe",
                 "title": "Server-Sent Events",
-                "description": "Each message is the data of a default event. id is a position to come back with.",
+                "description": "Each message is the data of a default event. id is a position to resume from.",
                 "servers": [_ref("servers", EVENTS)],
                 "messages": {name: _component(name) for name in server if name not in NOT_OVER_SSE},
             },
@@ -116,13 +116,13 @@ def _operations() -> dict[str, Any]:
         "sendOverWebSocket": {
             "action": "send",
             "channel": _ref("channels", WEBSOCKET),
-            "summary": "Everything that a WebSocket is sent",
+            "summary": "Everything that the server sends over a WebSocket",
             "messages": [_in_channel(WEBSOCKET, name) for name in FROM_SERVER],
         },
         "sendOverEvents": {
             "action": "send",
             "channel": _ref("channels", EVENTS),
-            "summary": "Everything that an EventSource is sent",
+            "summary": "Everything that the server sends over an event stream",
             "messages": [_in_channel(EVENTS, name) for name in FROM_SERVER if name not in NOT_OVER_SSE],
             "bindings": {"http": {"method": "GET", "query": _STREAM_QUERY, "bindingVersion": "0.3.0"}},
         },

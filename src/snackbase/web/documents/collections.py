@@ -153,6 +153,6 @@ OPERATIONS: Operations = {
         answer=_EXPORTED,
     ),
     ("POST", EVERY + "/import"): Operation(
-        summary="Make or change collections as a document says", tag=TAG, body=ToImport, answer=Report, errors=(409,)
+        summary="Create or change collections from a document", tag=TAG, body=ToImport, answer=Report, errors=(409,)
     ),
 }

@@ -63,7 +63,7 @@ OPERATIONS: Operations = {
         errors=(422,),
     ),
     ("POST", INVITATIONS): Operation(
-        summary="Invite somebody; hand the token on yourself",
+        summary="Invite somebody; pass the token on yourself",
         tag="invitations",
         body=InvitationBody,
         answer=ShownInvitation,
@@ -71,7 +71,7 @@ OPERATIONS: Operations = {
         errors=(409,),
     ),
     ("GET", INVITATIONS + "/{token}"): Operation(
-        summary="What whoever holds the token may know",
+        summary="What the holder of the token may know",
         tag="invitations",
         answer=PublicInvitation,
         access="open",
@@ -134,7 +134,7 @@ OPERATIONS: Operations = {
         errors=(422,),
     ),
     ("POST", KEYS): Operation(
-        summary="Make an API key, shown this once",
+        summary="Create an API key; it is shown only here",
         tag="api keys",
         body=ApiKeyBody,
         answer=ApiKey,

@@ -61,7 +61,7 @@ _CHANGE_ACCOUNT = Operation(
 
 OPERATIONS: Operations = {
     ("POST", AUTH + "/register"): Operation(
-        summary="Found an account, or join an open one",
+        summary="Create an account, or join an open one",
         tag="auth",
         body=RegisterBody,
         answer=WELCOME,
@@ -82,7 +82,7 @@ OPERATIONS: Operations = {
     ),
     ("POST", AUTH + "/logout"): Operation(summary="End this login", tag="auth", answer=MESSAGE),
     ("POST", AUTH + "/password"): Operation(
-        summary="Change the own password; ends all other logins",
+        summary="Change your password; ends all your other logins",
         tag="auth",
         body=PasswordBody,
         answer=MESSAGE,

@@ -16,7 +16,7 @@ OPERATIONS: Operations = {
         summary="Changes after a position, for programs that poll",
         tag=TAG,
         query=(
-            Parameter("collection", NAMES, "Whose changes; * for all that you may list."),
+            Parameter("collection", NAMES, "The collections; * for all that you may list."),
             _SINCE,
             Parameter("filter", TEXT, "As in a subscription; with one collection only."),
             Parameter("fields", TEXT),

@@ -29,7 +29,7 @@ BATCH = COLLECTION + "/batch"
 RECORD = COLLECTION + "/{record_id}"
 
 _FIELDS = Parameter("fields", TEXT, "Only these fields, separated by commas.")
-_EXPAND = Parameter("expand", TEXT, "Reference fields whose records come along, separated by commas.")
+_EXPAND = Parameter("expand", TEXT, "Reference fields whose records to include, separated by commas.")
 _LIST = (
     Parameter("filter", TEXT, "A filter, such as status = 'published' && views > 3."),
     Parameter("sort", TEXT, "Up to five fields: -created_at,+title. Newest first when left out."),
@@ -48,7 +48,7 @@ _LISTED = object_of(
         "total": {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_SAFE_INTEGER},
         "skip": INTEGER,
         "limit": INTEGER,
-        "position": {"type": "string", "description": "Subscribe with it as since, and nothing is missing."},
+        "position": {"type": "string", "description": "Subscribe with it as since, and you miss nothing."},
         "next_cursor": {"type": ["string", "null"]},
         "prev_cursor": {"type": ["string", "null"]},
         "has_more": {"type": "boolean"},
@@ -84,7 +84,7 @@ OPERATIONS: Operations = {
         tag=TAG,
         query=(
             Parameter("strategy", {"enum": list(get_args(Strategy))}, "What to do with a record that exists."),
-            Parameter("keep_going", FLAG, "Go on after a line that cannot be imported."),
+            Parameter("keep_going", FLAG, "Continue after a line that cannot be imported."),
         ),
         body=TEXT,
         body_type=JSON_LINES,
