@@ -770,17 +770,6 @@ async def test_a_stream_that_is_told_in_pieces_is_a_resume_point_after_the_last_
     assert heard == [("one", 1), ("one", 2), ("two", 1), ("two", 2)]
 
 
-async def test_what_a_stream_was_about_to_be_told_is_not_told_once_a_rule_hides_it(scene: Scene) -> None:
-    client, link = await stream_in_pieces(scene)
-    rules = type(OPEN)(list_rule="n > 2", view_rule="", create_rule="", update_rule="", delete_rule="")
-    scene.posts = await scene.home.alter(scene.posts, rules=rules)
-    link.stuck = 0
-    await client.until(lambda: len(client.messages("resync")) == 2)
-    await scene.home.write(scene.account, creating(scene.posts, {"n": 3}))
-    await client.until(lambda: len(client.events()) == 3)
-    assert [event["data"]["n"] for event in client.events()] == [1, 3, 3]
-
-
 async def large_set(scene: Scene) -> None:
     """5 MB: two of them are more than a connection may have waiting."""
     for _ in range(5):
