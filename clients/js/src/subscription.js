@@ -201,7 +201,10 @@ export class Subscription {
   }
 }
 
-/** A value of a wrong type would have the server refuse the message, with all the subscriptions that it asks for. */
+/**
+ * A value of a wrong type would have the server refuse the message, with all the subscriptions that it asks for.
+ * @param {{ collection: unknown, operations?: unknown, filter?: unknown, fields?: unknown, sort?: unknown }} asked
+ */
 function check({ collection, operations, filter, fields, sort }) {
   const texts = (value) => Array.isArray(value) && value.every((one) => typeof one === "string");
   const given = (value) => value !== undefined && value !== null;
