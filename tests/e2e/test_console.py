@@ -193,6 +193,7 @@ async def test_a_superadmin_makes_a_collection_with_rules_and_works_on_its_recor
     assert (written["title"], written["state"], written["account_id"]) == ("From the console", "open", ada.account_id)
 
     await console.press("Edit", inside=f"tr[data-id='{other}']")
+    await console.until("document.querySelector('dialog[open] [name=title]')")
     await ada.update(name, other, state="done")
     await console.is_told("The record was changed meanwhile.")
     await console.field("title", "Edited here")

@@ -1,6 +1,6 @@
 """SQL, the predicate and the reference say the same about random rules, records and principals (contract section 7).
 
-2,000 cases in a normal run; RULE_ORACLE_CASES=100000 for as many as issue 5 asks (about 2 minutes on one core). A case
+2,000 cases in a normal run; RULE_ORACLE_CASES=100000 for a long one (about 2 minutes on one core). A case
 is one rule judged on one record for one principal.
 """
 
