@@ -13,7 +13,8 @@ from typing import Any
 
 from snackbase.errors import Closing
 from snackbase.gateway.frames import TOO_BIG
-from snackbase.gateway.link import ABNORMAL, Receiver
+from snackbase.gateway.link import ABNORMAL
+from snackbase.gateway.transport import Receiver
 from snackbase.gateway.wire import SSE_BARE, WEBSOCKET_LINES
 from snackbase.realtime.link import Wire
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from snackbase.errors import Forbidden, SnackBaseError
 from snackbase.gateway.handshake import Headers, refusal
-from snackbase.gateway.link import ABNORMAL, Receiver, WebSocketLink
+from snackbase.gateway.link import ABNORMAL, WebSocketLink
+from snackbase.gateway.transport import Receiver
 from snackbase.gateway.wire import BINARY, TEXT, frame
 
 log = logging.getLogger("snackbase.gateway")

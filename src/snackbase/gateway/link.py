@@ -1,27 +1,22 @@
-"""A connection's transport once the handshake is done: the asyncio protocol and the hub's `Link` in one slotted object.
+"""What WebSocket and event stream have of their own: framing, protocol pings, close handshakes. Step 8 of the path.
 
-Owns the socket from the hand-over to its end: framing, protocol pings, close handshakes, back pressure. Promises that
-the connection's `lost` is called exactly once, that nothing is written after the end, and that an idle client needs
-neither a task nor a timer. Must not know uvicorn, subscriptions or rights. Step 8 of the path.
+Stands on transport.py, which writes. Promises that an idle client needs neither a task nor a timer. Must not know
+uvicorn, subscriptions or rights.
 """
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from snackbase.errors import HEARTBEAT_TIMEOUT, RATE_LIMITED, RESTARTING, Closing
 from snackbase.gateway.frames import Close, Event, FrameParser, Message, NewParser, Ping, Pong
+from snackbase.gateway.transport import Receiver, TransportLink
 from snackbase.gateway.wire import CLOSE, PING, PONG, WEBSOCKET, SseWire, close_payload, frame
-from snackbase.realtime import protocol
 from snackbase.realtime.limits import Bucket
 from snackbase.realtime.link import Link, Wire
 
 NO_CODE = 1005
 ABNORMAL = 1006
 """What the connection is told when no close frame came, or one without a code; never sent (RFC 6455 §7.4.1)."""
-
-CLOSE_TIMEOUT_S = 5.0
-"""How long an ending connection may take to flush and to answer our close frame; then it is cut off."""
 
 PING_BURST = 100
 PINGS_PER_SECOND = 10
@@ -33,29 +28,10 @@ MAX_PONG_BACKLOG = 65536
 MAX_STALE_PONGS = 3
 """Pongs that may arrive during one unfinished message; with a ping every 25 s it is given up after 75 to 100 s."""
 
-RETRY_AFTER_MS = 1000
-"""Told when the server stops unprepared; a prepared stop spreads its clients (hub.drain)."""
-
 MAX_IGNORED_BYTES = 65536
 """What an SSE client may send after its request before it is cut off; all of it is dropped."""
 
 _PING = frame(PING, b"")
-
-
-class Receiver(Protocol):
-    """What a transport tells its connection (the hub's `Connection`). No method raises."""
-
-    def receive(self, payload: bytes) -> None:
-        """One whole message from the client; text or binary, UTF-8 already checked for text."""
-        ...
-
-    def ponged(self) -> None:
-        """A pong came."""
-        ...
-
-    def lost(self, code: int | None, reason: str) -> None:
-        """The transport is gone: `code` of the close frame, 1005 for one without, 1006 without one; None for SSE."""
-        ...
 
 
 class PlainReceiver(Protocol):
@@ -103,93 +79,6 @@ class StreamHandover(Protocol):
 
 EXTENSION = "snackbase.link"
 """The key of both in `scope["extensions"]`; absent under servers that are not ours."""
-
-
-class TransportLink(asyncio.Protocol):
-    """What WebSocket and SSE share: writing, back pressure, the end.
-
-    Args:
-        transport: open, and from now on nobody else's.
-        receiver: told about everything that comes.
-        registry: the server's set of live connections; this one stays in it until it is lost.
-    """
-
-    __slots__ = ("_end_code", "_end_reason", "_ending", "_paused", "_receiver", "_registry", "_timer", "_transport")
-
-    wire: Wire
-    pings = False
-
-    def __init__(self, transport: asyncio.Transport, receiver: Receiver, registry: set[Any]) -> None:
-        self._transport = transport
-        self._receiver: Receiver | None = receiver
-        self._registry = registry
-        self._paused = False
-        self._ending = False
-        self._end_code: int | None = None
-        self._end_reason = ""
-        self._timer: asyncio.TimerHandle | None = None
-        registry.add(self)
-
-    def write(self, frames: Sequence[bytes]) -> int:
-        transport = self._transport
-        if self._ending or transport.is_closing():
-            return self.buffered()
-        if len(frames) == 1:
-            transport.write(frames[0])
-        else:
-            # As cheap as one joined write under uvloop (measured: 10.7 us for 2, 11.8 us for 20), and a stalled
-            # reader's buffer goes on sharing its bytes with everybody else's.
-            transport.writelines(frames)
-        return transport.get_write_buffer_size()
-
-    def buffered(self) -> int:
-        return 0 if self._receiver is None else self._transport.get_write_buffer_size()
-
-    def ping(self) -> None:
-        """Nothing: only a WebSocket has pings."""
-
-    def pause_reading(self) -> None:
-        """Until `resume_reading`, nothing reaches the connection: no message, no pong, not the client's leaving."""
-        if not self._paused:
-            self._paused = True
-            if not self._transport.is_closing():
-                self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._paused:
-            self._paused = False
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
-
-    def close(self, closing: Closing) -> None:
-        raise NotImplementedError
-
-    def abort(self) -> None:
-        self._ending = True
-        self._transport.abort()
-
-    def shutdown(self) -> None:
-        """The server stops without having drained the hub first: say so, then close."""
-        self.write([self.wire.message(protocol.closing(RESTARTING, RETRY_AFTER_MS))])
-        self.close(RESTARTING)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._ending = True
-        self._registry.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._tell_lost()
-
-    def _tell_lost(self) -> None:
-        receiver, self._receiver = self._receiver, None
-        if receiver is not None:
-            receiver.lost(self._end_code, self._end_reason)
-
-    def _arm_timeout(self) -> None:
-        """Nobody may hold an ending connection open: not by not reading, not by not answering."""
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
 
 class WebSocketLink(TransportLink):

@@ -11,7 +11,8 @@ from typing import Any
 from starlette.types import Receive, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from snackbase.gateway.link import EXTENSION, Receiver, SseLink
+from snackbase.gateway.link import EXTENSION, SseLink
+from snackbase.gateway.transport import Receiver
 from snackbase.gateway.wire import SSE, SSE_BARE, SseWire
 
 _SAYABLE = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t"
