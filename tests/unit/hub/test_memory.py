@@ -19,8 +19,8 @@ from .support import House, Person, house, person
 
 MANY = 400
 MOST_BYTES = 2500
-"""Beside what uvloop (1.2 KB), the socket, the claims and the principal keep. Measured: 2,240; 3,800 with a dictionary for each
-group, variant and index entry of one."""
+"""Beside what uvloop (1.2 KB), the socket, the claims and the principal keep. Measured: 2,240; 3,800 with a dictionary
+for each group, variant and index entry of one."""
 OWNER = Rules(list_rule="owner = @request.auth.id", view_rule="", create_rule="", update_rule="", delete_rule="")
 
 
