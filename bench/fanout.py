@@ -13,7 +13,7 @@ import msgspec
 
 from bench.measures import SETTLE_S, Bench, figures, spent, transport
 from bench.plan import Figure
-from bench.process import resident_bytes
+from bench.process import resident_bytes, rested
 from bench.programs import Floor, Heard, Subscribers
 from bench.relays import Relay
 from bench.servers import COLLECTION, Server
@@ -166,68 +166,65 @@ def of_server(bench: Bench, server: Server, *, only_fast: bool = False) -> Itera
     plan, shapes = bench.plan, Shapes(bench)
     ours = server.style == "snackbase"
     for kind in server.kinds[:1] if only_fast else server.kinds:
-        source, controls = Records(bench, server, kind), Controls(bench)
+        source = Records(bench, server, kind)
         if only_fast:
-            yield from deliveries(bench, source, controls, plan.crowd, [shapes.fast])
+            yield from deliveries(bench, source, plan.crowd, [shapes.fast])
             continue
         for audience in plan.audiences:
             chosen = [shapes.spaced]
             if ours or (audience == min(plan.audiences) and bench.aside):
                 chosen.append(shapes.batches)
-            yield from deliveries(bench, source, controls, audience, chosen)
+            yield from deliveries(bench, source, audience, chosen)
         if ours:
-            yield from deliveries(bench, source, controls, plan.crowd, [shapes.fast])
+            yield from deliveries(bench, source, plan.crowd, [shapes.fast])
         if ours and bench.aside:
-            yield from deliveries(bench, source, controls, plan.large, [shapes.wide, shapes.wide_batches])
+            yield from deliveries(bench, source, plan.large, [shapes.wide, shapes.wide_batches])
 
 
 def of_relay(bench: Bench, relay: Relay) -> Iterator[Figure]:
     plan, shapes = bench.plan, Shapes(bench)
     for kind in relay.kinds:
-        source, controls = Passing(bench, relay, kind), Controls(bench)
+        source = Passing(bench, relay, kind)
         for audience in plan.audiences:
-            yield from deliveries(bench, source, controls, audience, [shapes.spaced, shapes.batches])
-        yield from deliveries(bench, source, controls, plan.crowd, [shapes.fast])
+            yield from deliveries(bench, source, audience, [shapes.spaced, shapes.batches])
+        yield from deliveries(bench, source, plan.crowd, [shapes.fast])
 
 
 def of_floor(bench: Bench, floor: Floor) -> Iterator[Figure]:
-    plan, shapes, controls = bench.plan, Shapes(bench), Controls(bench)
+    plan, shapes = bench.plan, Shapes(bench)
     each, joined = Sending(bench, floor, joined=False), Sending(bench, floor, joined=True)
     for audience in plan.audiences:
-        yield from deliveries(bench, each, controls, audience, [shapes.spaced, shapes.batches])
-        yield from deliveries(bench, joined, controls, audience, [shapes.batches])
-    yield from deliveries(bench, each, controls, plan.crowd, [shapes.fast])
+        yield from deliveries(bench, each, audience, [shapes.spaced, shapes.batches])
+        yield from deliveries(bench, joined, audience, [shapes.batches])
+    yield from deliveries(bench, each, plan.crowd, [shapes.fast])
     if bench.aside:
-        yield from deliveries(bench, each, controls, plan.large, [shapes.wide])
-        yield from deliveries(bench, joined, controls, plan.large, [shapes.wide_batches])
+        yield from deliveries(bench, each, plan.large, [shapes.wide])
+        yield from deliveries(bench, joined, plan.large, [shapes.wide_batches])
 
 
-class Controls:
-    """What sending costs when nobody hears it, in CPU seconds; measured once for each shape."""
-
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        self._known: dict[str, float] = {}
-
-    def of(self, source: Source, shape: Shape) -> float:
-        if not source.record_server:
-            return 0.0
-        key = f"{source.name} {shape.name}"
-        if key not in self._known:
-            self._known[key], _ = spent(source.pid, lambda: source.publish(shape))
-        return self._known[key]
+def control(source: Source, shape: Shape) -> float:
+    """CPU seconds that sending takes when nobody hears it."""
+    if not source.record_server:
+        return 0.0
+    rested(source.pid)
+    used, _ = spent(source.pid, lambda: source.publish(shape))
+    return used
 
 
-def deliveries(
-    bench: Bench, source: Source, controls: Controls, audience: int, shapes: Sequence[Shape]
-) -> Iterator[Figure]:
-    """The shapes to one audience; memory of an idle connection of the largest crowd of each kind."""
-    plain = {shape.name: controls.of(source, shape) for shape in shapes}
+def deliveries(bench: Bench, source: Source, audience: int, shapes: Sequence[Shape]) -> Iterator[Figure]:
+    """The shapes to one audience; memory of an idle connection of the largest crowd of each kind.
+
+    A control is measured right before and right after, since what a create costs drifts by more than a crowd adds to
+    it: an hour's noise, a warm server, a larger database.
+    """
+    before = [control(source, shape) for shape in shapes]
     with crowd(source, audience) as (subscribers, kb_each):
         if source.fresh and audience in (max(bench.plan.audiences), bench.plan.large):
             yield Figure(group="memory", measure=f"{audience} idle", server=source.name, unit="KB each", value=kb_each)
-        for shape in shapes:
-            yield from delivery(bench, source, subscribers, shape, plain[shape.name])
+        measured = [delivery(bench, source, subscribers, shape) for shape in shapes]
+    for shape, delivered, first in zip(shapes, measured, before, strict=True):
+        plain = (first + control(source, shape)) / 2
+        yield from figures(GROUP, f"{shape.name} to {audience}", source.name, delivered.beyond(source, plain))
 
 
 @contextmanager
@@ -240,7 +237,24 @@ def crowd(source: Source, audience: int) -> Iterator[tuple[Subscribers, float]]:
         yield subscribers, (resident_bytes(source.pid) - before) / 1024 / audience
 
 
-def delivery(bench: Bench, source: Source, subscribers: Subscribers, shape: Shape, control: float) -> Iterator[Figure]:
+class Delivered(msgspec.Struct, frozen=True):
+    """What one shape cost with subscribers, in CPU seconds, and what they heard."""
+
+    used: float
+    events: int
+    heard: Heard
+
+    def beyond(self, source: Source, plain: float) -> dict[str, float]:
+        """The figures, if the same costs `plain` CPU seconds without subscribers."""
+        received = max(1, self.heard.received)
+        values = {"CPU µs/delivery": (self.used - plain) * 1e6 / received}
+        if source.record_server:
+            values["with the write"] = self.used * 1e6 / received
+            values["control, µs/event"] = plain * 1e6 / max(1, self.events)
+        return values | {"p50 ms": self.heard.p50_us / 1e3, "p99 ms": self.heard.p99_us / 1e3}
+
+
+def delivery(bench: Bench, source: Source, subscribers: Subscribers, shape: Shape) -> Delivered:
     """One shape to those who are there."""
     subscribers.mark()
 
@@ -252,10 +266,4 @@ def delivery(bench: Bench, source: Source, subscribers: Subscribers, shape: Shap
     bench.check(source.name, heard, events)
     if source.name.startswith("SnackBase") and shape.batch == 1:
         bench.event_bytes = heard.bytes // max(1, heard.received)
-    received = max(1, heard.received)
-    values = {"CPU µs/delivery": (used - control) * 1e6 / received}
-    if source.record_server:
-        values["with the write"] = used * 1e6 / received
-        values["control, µs/event"] = control * 1e6 / max(1, events)
-    values |= {"p50 ms": heard.p50_us / 1e3, "p99 ms": heard.p99_us / 1e3}
-    yield from figures(GROUP, f"{shape.name} to {subscribers.connections}", source.name, values)
+    return Delivered(used, events, heard)

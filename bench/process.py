@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 PROC = Path("/proc")
+REST_S = 0.2
 
 
 def tree(pid: int) -> list[int]:
@@ -21,6 +22,16 @@ def cpu_s(pid: int) -> float:
     Source: clock_getcpuclockid(3): the clock of a process is its inverted number, shifted, with the scheduler's tag.
     """
     return sum(time.clock_gettime((~one << 3) | 2) for one in tree(pid))
+
+
+def rested(pid: int, within_s: float = 10.0) -> None:
+    """Wait until the process tree does next to nothing: the end of a thousand connections takes it a moment."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        before = cpu_s(pid)
+        time.sleep(REST_S)
+        if cpu_s(pid) - before < REST_S / 50:
+            return
 
 
 def resident_bytes(pid: int) -> int:
