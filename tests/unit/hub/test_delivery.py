@@ -6,7 +6,7 @@ import pytest
 
 from snackbase.config import Settings
 from snackbase.hub.connection import Connection
-from snackbase.hub.delivery import FAST_S, WAIT_EACH_S, WINDOW_S, Delivery
+from snackbase.hub.delivery import FAST_S, MOST_JOINED, WAIT_EACH_S, WINDOW_S, Delivery, Together
 from snackbase.hub.timekeeper import timing_of
 from snackbase.metrics import Counters
 from tests.unit.hub.support import WEBSOCKET, RecordingLink
@@ -101,6 +101,38 @@ async def test_after_a_quiet_time_nothing_waits(gap_s: float) -> None:
     rounds = Rounds(200)
 
     assert all([rounds.come(gap_s) for _ in range(5)])
+
+
+async def test_equal_outboxes_are_written_as_one_frame_made_once_and_others_as_they_are() -> None:
+    rounds = Rounds(5)
+    outboxes = [[b"a", b"b"], [b"a", b"b"], [b"a", b"b"], [b"c"], [b"a", b"d"]]
+    for connection, outbox in zip(rounds.connections, outboxes, strict=True):
+        connection.out.extend(outbox)
+    rounds.delivery.dirty.extend(rounds.connections)
+    rounds.delivery.flush()
+
+    assert [link.written for link in rounds.links] == [[b"a", b"b"], [b"ab"], [b"ab"], [b"c"], [b"a", b"d"]]
+    assert rounds.links[1].written[0] is rounds.links[2].written[0]
+
+
+async def test_a_large_outbox_is_not_joined_for_others_go_on_sharing_its_frames() -> None:
+    rounds = Rounds(3)
+    large, small = b"e" * MOST_JOINED, b"f"
+    for connection in rounds.connections:
+        connection.out.extend([large, small])
+    rounds.delivery.dirty.extend(rounds.connections)
+    rounds.delivery.flush()
+
+    assert all(link.written[0] is large and link.written[1:] == [small] for link in rounds.links)
+
+
+def test_an_outbox_that_went_on_growing_changes_nothing_for_who_has_the_same_one_later() -> None:
+    together, growing = Together(), [b"a", b"b"]
+    together.of(growing)
+    assert together.of([b"a", b"b"]) == [b"ab"]
+    growing.append(b"c")
+
+    assert b"".join(together.of([b"a", b"b", b"c"])) == b"abc"
 
 
 MOST = 1 << 20
