@@ -107,3 +107,19 @@ async def hold(database: str, request: pytest.FixtureRequest) -> AsyncIterator[H
     held = Hold(database, request.getfixturevalue("postgres_url") if database == "postgres" else "")
     yield held
     await held.end()
+
+
+@pytest.fixture
+async def session(postgres_url: str) -> AsyncIterator[Any]:
+    """Somebody else's session of the test's PostgreSQL."""
+    connection = await asyncpg.connect(postgres_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def watcher(postgres_url: str) -> AsyncIterator[Any]:
+    """One more, outside of any transaction: within one, what sessions do is what they did at the first look."""
+    connection = await asyncpg.connect(postgres_url)
+    yield connection
+    await connection.close()

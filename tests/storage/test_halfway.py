@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import asyncpg
 import pytest
 
 from snackbase.errors import Unavailable
@@ -19,22 +18,6 @@ from tests.storage.support import altered, collection, created, text
 DATABASES = ("postgres",)
 OpenStore = Callable[..., Awaitable[PostgresStore]]
 BUILDING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CREATE%CONCURRENTLY%' AND wait_event_type = 'Lock'"
-
-
-@pytest.fixture
-async def session(postgres_url: str) -> AsyncIterator[Any]:
-    """Somebody else's session of the same database."""
-    connection = await asyncpg.connect(postgres_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def watcher(postgres_url: str) -> AsyncIterator[Any]:
-    """One more."""
-    connection = await asyncpg.connect(postgres_url)
-    yield connection
-    await connection.close()
 
 
 async def indexes_of(session: Any, posts: Collection) -> set[str]:

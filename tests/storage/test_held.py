@@ -1,11 +1,10 @@
 """Other sessions of the same PostgreSQL hold what a node wants: tables, records, numbers. Others go on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Any
 
-import asyncpg
 import pytest
 
 from snackbase.errors import NotFound, Unavailable
@@ -21,22 +20,6 @@ from tests.storage.support import SYSTEM, account, altered, collection, created,
 
 DATABASES = ("postgres",)
 OpenStore = Callable[..., Awaitable[PostgresStore]]
-
-
-@pytest.fixture
-async def session(postgres_url: str) -> AsyncIterator[Any]:
-    """Somebody else's session of the same database."""
-    connection = await asyncpg.connect(postgres_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def watcher(postgres_url: str) -> AsyncIterator[Any]:
-    """One more, outside of any transaction: within one, what sessions do is what they did at the first look."""
-    connection = await asyncpg.connect(postgres_url)
-    yield connection
-    await connection.close()
 
 
 async def until(true: Callable[[], bool]) -> None:

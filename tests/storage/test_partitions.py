@@ -57,14 +57,6 @@ async def years(open_store: OpenStore, postgres_url: str) -> AsyncIterator[Years
     await connection.close()
 
 
-@pytest.fixture
-async def session(postgres_url: str) -> AsyncIterator[Any]:
-    """Somebody else's session of the same database."""
-    connection = await asyncpg.connect(postgres_url)
-    yield connection
-    await connection.close()
-
-
 async def test_old_days_of_which_something_stays_are_put_together_and_the_log_stays_as_it_was(years: Years) -> None:
     days = 40
     seen = []

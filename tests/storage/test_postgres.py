@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,6 @@ from tests.support.postgres import Cluster
 DATABASES = ("postgres",)
 OpenStore = Callable[..., Awaitable[PostgresStore]]
 MakeCluster = Callable[..., Cluster]
-
-
-@pytest.fixture
-async def session(postgres_url: str) -> AsyncIterator[Any]:
-    """Somebody else's session of the same database."""
-    connection = await asyncpg.connect(postgres_url)
-    yield connection
-    await connection.close()
 
 
 async def until(true: Callable[[], bool]) -> None:
