@@ -32,7 +32,7 @@ POSTGRES_TESTS = tests/e2e/test_records_api.py tests/e2e/test_realtime_events.py
 	tests/e2e/test_realtime_rights.py tests/e2e/test_idempotency.py tests/e2e/test_membership_api.py \
 	tests/e2e/test_collections_api.py tests/e2e/test_isolation.py tests/e2e/test_accounts_api.py \
 	tests/e2e/test_writers.py tests/e2e/test_transfer.py tests/e2e/test_every_way_to_write.py \
-	tests/unit/test_groups.py tests/unit/test_members.py tests/unit/test_record_batches.py
+	tests/unit/accounts/test_groups.py tests/unit/accounts/test_members.py tests/unit/test_record_batches.py
 
 test-postgres: venv-dev client-tools ## The part of the tests that runs servers and services over PostgreSQL once more
 	@TEST_DATABASE=postgres $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(POSTGRES_TESTS) $(ARGS)

@@ -18,7 +18,7 @@ LAYER = {408, 503}
 """Come from around all routes, and are provoked for some: tests/unit/test_http.py, tests/fault/."""
 RACE = (409,)
 ELSEWHERE: dict[Key, tuple[int, ...]] = {
-    # Somebody else came first, between reading and writing: tests/unit/test_groups.py and others.
+    # Somebody else came first, between reading and writing: tests/unit/accounts/test_groups.py and others.
     **dict.fromkeys(
         [
             ("DELETE", f"{API}/groups/{{group_id}}"),
@@ -31,7 +31,7 @@ ELSEWHERE: dict[Key, tuple[int, ...]] = {
         ],
         RACE,
     ),
-    # A thousand keys: tests/unit/test_api_keys.py. Another setting: tests/e2e/test_ops.py.
+    # A thousand keys: tests/unit/accounts/test_api_keys.py. Another setting: tests/e2e/test_ops.py.
     ("POST", f"{API}/admin/api-keys"): (409,),
     ("GET", "/metrics"): (401,),
 }

@@ -1,7 +1,6 @@
 """The life of a login over a real store: refreshed, ended, and what its token stands for meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,6 @@ from snackbase.services import accounts as accounts_module
 from snackbase.services.authenticate import present
 from snackbase.services.logins import Login
 from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
-
-
-@pytest.fixture(scope="module")
-def hasher() -> PasswordHasher:
-    return PasswordHasher(threads=2, queue=64)
-
-
-@pytest.fixture
-async def world(tmp_path: Path, hasher: PasswordHasher) -> AsyncIterator[World]:
-    made = await open_world(tmp_path, hasher)
-    yield made
-    await made.store.close()
-
 
 # Refreshing
 

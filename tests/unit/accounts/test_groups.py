@@ -1,12 +1,9 @@
 """Groups and roles over a real store: who is in what, and that everybody concerned gets a row in the log."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from snackbase.auth import PasswordHasher
 from snackbase.errors import Conflict, Forbidden, NotFound, ValidationFailed
 from snackbase.model import Principal
 from snackbase.services import groups as groups_module
@@ -16,29 +13,7 @@ from snackbase.storage import roles
 from snackbase.storage.base import Store
 from snackbase.storage.directory import UserQuery
 from snackbase.storage.roles import Group
-from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
-
-
-@pytest.fixture(scope="module")
-def hasher() -> PasswordHasher:
-    return PasswordHasher(threads=2, queue=64)
-
-
-@pytest.fixture
-async def world(tmp_path: Path, hasher: PasswordHasher) -> AsyncIterator[World]:
-    made = await open_world(tmp_path, hasher)
-    yield made
-    await made.store.close()
-
-
-@pytest.fixture
-async def ada(world: World) -> Login:
-    return await world.found()
-
-
-@pytest.fixture
-async def admin(world: World, ada: Login) -> Principal:
-    return await world.principal(ada)
+from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes
 
 
 async def names(world: World, who: Principal) -> list[str]:

@@ -1,39 +1,15 @@
 """API keys over a real store: one principal of its own, shown once, gone when revoked."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from starlette.datastructures import Headers
 
-from snackbase.auth import PasswordHasher, rest_token_of, token_of
+from snackbase.auth import rest_token_of, token_of
 from snackbase.errors import BadRequest, Conflict, Forbidden, NotFound, ValidationFailed
 from snackbase.model import SYSTEM_ACCOUNT_ID, Principal
 from snackbase.services.logins import Login
-from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
-
-
-@pytest.fixture(scope="module")
-def hasher() -> PasswordHasher:
-    return PasswordHasher(threads=2, queue=64)
-
-
-@pytest.fixture
-async def world(tmp_path: Path, hasher: PasswordHasher) -> AsyncIterator[World]:
-    made = await open_world(tmp_path, hasher)
-    yield made
-    await made.store.close()
-
-
-@pytest.fixture
-async def ada(world: World) -> Login:
-    return await world.found()
-
-
-@pytest.fixture
-async def admin(world: World, ada: Login) -> Principal:
-    return await world.principal(ada)
+from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes
 
 
 async def acting(world: World, key: str, account: str | None = None) -> Principal:

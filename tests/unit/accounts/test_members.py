@@ -1,7 +1,6 @@
 """Managing accounts and users over a real store, and the first start."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -20,19 +19,6 @@ from snackbase.storage import system
 from snackbase.storage.base import Transaction
 from snackbase.storage.directory import AccountQuery
 from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
-
-
-@pytest.fixture(scope="module")
-def hasher() -> PasswordHasher:
-    return PasswordHasher(threads=2, queue=64)
-
-
-@pytest.fixture
-async def world(tmp_path: Path, hasher: PasswordHasher) -> AsyncIterator[World]:
-    made = await open_world(tmp_path, hasher)
-    yield made
-    await made.store.close()
-
 
 # Managing
 

@@ -1,7 +1,6 @@
 """Registering and logging in over a real store: who gets in, and that refusals tell nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,19 +18,6 @@ from snackbase.services import logins as logins_module
 from snackbase.services.logins import Login
 from snackbase.storage.base import Statement, Transaction
 from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
-
-
-@pytest.fixture(scope="module")
-def hasher() -> PasswordHasher:
-    return PasswordHasher(threads=2, queue=64)
-
-
-@pytest.fixture
-async def world(tmp_path: Path, hasher: PasswordHasher) -> AsyncIterator[World]:
-    made = await open_world(tmp_path, hasher)
-    yield made
-    await made.store.close()
-
 
 # Registering
 

@@ -1,40 +1,15 @@
 """Invitations and `registration` over a real store: who comes into an account, once and in time."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from snackbase.auth import PasswordHasher
 from snackbase.errors import Conflict, Forbidden, Gone, NotFound, SnackBaseError, ValidationFailed
 from snackbase.model import Principal
 from snackbase.services.logins import Login
-from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes, open_world
+from tests.support.accounts import PASSWORD, SYSTEM, World, field_codes
 
 HOUR = 3600
-
-
-@pytest.fixture(scope="module")
-def hasher() -> PasswordHasher:
-    return PasswordHasher(threads=2, queue=64)
-
-
-@pytest.fixture
-async def world(tmp_path: Path, hasher: PasswordHasher) -> AsyncIterator[World]:
-    made = await open_world(tmp_path, hasher)
-    yield made
-    await made.store.close()
-
-
-@pytest.fixture
-async def ada(world: World) -> Login:
-    return await world.found()
-
-
-@pytest.fixture
-async def admin(world: World, ada: Login) -> Principal:
-    return await world.principal(ada)
 
 
 async def invite(world: World, admin: Principal, email: str = "bob@example.com", **more: object) -> tuple[str, str]:
