@@ -25,7 +25,10 @@ def cpu_s(pid: int) -> float:
 
 
 def rested(pid: int, within_s: float = 10.0) -> None:
-    """Wait until the process tree does next to nothing: the end of a thousand connections takes it a moment."""
+    """Wait until the process tree does next to nothing: the end of a thousand connections takes it a moment.
+
+    After `within_s` it is taken as it is: a server that is never at rest is busy in the measurement as well.
+    """
     end = time.monotonic() + within_s
     while time.monotonic() < end:
         before = cpu_s(pid)

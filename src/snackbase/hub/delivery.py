@@ -41,8 +41,7 @@ WATCH_S = 0.25
 class Together:
     """Makes one frame of several for those whose outboxes are equal: joined once, each write to the kernel is cheaper.
 
-    A lone outbox is left as it is, since joining costs as much as it saves; so is a large one, whose bytes are shared
-    with others for as long as a slow reader keeps them.
+    A lone outbox is left as it is, and so is a large one: a slow reader keeps the frames, which others share with it.
     """
 
     __slots__ = ("_frames", "_joined")
