@@ -22,12 +22,16 @@ from snackbase.workers import Workers
 log = structlog.get_logger("snackbase.hooks")
 
 F = TypeVar("F", bound=Callable[..., Any])
+Later = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+"""Runs the hooks of what has happened, behind it (app.tasks)."""
 
 BLOCKED_AFTER_S = 0.1
 """A step of an async hook that keeps the event loop longer than this is named in the log."""
 MAX_STUCK = 100
 """Runs of one callback that were cut and still have not ended; above it is not called any more."""
 QUEUED_CALLS_PER_THREAD = 16
+UNHURRIED_PER_THREAD = 2
+"""Of these the calls that may wait: enough to keep the threads busy, and a write's hook is soon served behind them."""
 
 _CONNECTION = ("connection_id", "user_id", "account_id", "transport")
 _SUBSCRIPTION = (*_CONNECTION, "collection", "operations", "filter")
@@ -101,6 +105,7 @@ class Hooks:
         self._timeout_s = timeout_s
         self._counters = counters
         self._workers = Workers(threads, queued=threads * QUEUED_CALLS_PER_THREAD, name="snackbase-hook")
+        self._unhurried = asyncio.Semaphore(threads * UNHURRIED_PER_THREAD)
 
     def close(self) -> None:
         """Let the worker threads end; after the last `fire`."""
@@ -138,7 +143,12 @@ class Hooks:
         counters, event = self._counters, callback.event
         add(counters.hook_calls, event)
         try:
-            await self._run(callback, callback.arguments(values))
+            if callback.hurried:
+                await self._run(callback, callback.arguments(values))
+            else:
+                # A thousand clients that come or go at once: their calls wait for a thread, and none is left out.
+                async with self._unhurried:
+                    await self._run(callback, callback.arguments(values))
         except HookAbort as refusal:
             if refusing:
                 raise
@@ -307,7 +317,18 @@ class Hooks:
 class _Callback:
     """One registered function: when it applies and what it wants to be given."""
 
-    __slots__ = ("collection", "event", "function", "is_async", "name", "priority", "stuck", "takes_all", "wanted")
+    __slots__ = (
+        "collection",
+        "event",
+        "function",
+        "hurried",
+        "is_async",
+        "name",
+        "priority",
+        "stuck",
+        "takes_all",
+        "wanted",
+    )
 
     def __init__(self, event: str, function: Callable[..., Any], collection: str | None, priority: int) -> None:
         self.event = event
@@ -318,6 +339,8 @@ class _Callback:
         self.stuck = 0
         called = getattr(function, "__call__", None)  # noqa: B004  # of an object: may be async itself
         self.is_async = any(map(inspect.iscoroutinefunction, (function, called)))
+        # An async one needs no thread. Of a write's there may be any number: too many are told so at once.
+        self.hurried = self.is_async or "_before_" in event
         self.takes_all = False
         self.wanted = tuple(self._declared())
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from snackbase.config import Settings
 from snackbase.gateway.bounds import MAX_HEAD_BYTES
-from snackbase.gateway.sockets import SEND_BUFFER_BYTES, listen
+from snackbase.gateway.sockets import ROOM_FOR_FILES, SEND_BUFFER_BYTES, listen
 from tests.protocol.raw import (
     PATIENCE_S,
     TEXT,
@@ -264,3 +265,11 @@ def test_listening_sockets_are_bound_to_one_port_and_bound_the_kernels_buffers()
     finally:
         for one in sockets:
             one.close()
+
+
+def test_the_kernel_has_room_for_every_descriptor_from_the_start_on(gateway: GatewayServer) -> None:
+    """It would else stop the loop while it makes room, whenever the connections have doubled."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{gateway.process.pid}/status").read_text().splitlines())
+
+    assert int(status["FDSize"]) >= min(soft, ROOM_FOR_FILES)

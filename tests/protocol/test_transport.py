@@ -5,103 +5,10 @@ import random
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
 
 import pytest
-import uvloop
 
-from snackbase.gateway.transport import TransportLink
-
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "uvloop": uvloop.new_event_loop,
-    "asyncio": asyncio.new_event_loop,
-}
-PATIENCE_S = 5
-
-
-class Nobody:
-    """A connection that listens to nothing, and remembers its end."""
-
-    def __init__(self) -> None:
-        self.ended = asyncio.Event()
-
-    def receive(self, payload: bytes) -> None: ...
-
-    def ponged(self) -> None: ...
-
-    def lost(self, code: int | None, reason: str) -> None:
-        self.ended.set()
-
-
-class Server:
-    """Links for whoever connects; `first`, if given, is what the handshake wrote before."""
-
-    def __init__(self, *, tls: ssl.SSLContext | None = None, first: bytes = b"") -> None:
-        self._tls, self._first = tls, first
-        self.registry: set[Any] = set()
-        self._links: asyncio.Queue[tuple[TransportLink, Nobody]] = asyncio.Queue()
-
-    async def start(self) -> int:
-        """Gives the port. Its sockets have small buffers, so that little is needed to fill them."""
-        listener = socket.create_server(("127.0.0.1", 0))
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Handshake(self), sock=listener, ssl=self._tls)
-        return int(listener.getsockname()[1])
-
-    def hand_over(self, transport: asyncio.Transport) -> None:
-        if self._first:
-            transport.write(self._first)
-        nobody = Nobody()
-        link = TransportLink(transport, nobody, self.registry)
-        transport.set_protocol(link)
-        self._links.put_nowait((link, nobody))
-
-    async def link(self) -> tuple[TransportLink, Nobody]:
-        return await asyncio.wait_for(self._links.get(), PATIENCE_S)
-
-    def close(self) -> None:
-        self._server.close()
-        for link in tuple(self.registry):
-            link.abort()
-
-
-class Handshake(asyncio.Protocol):
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._server.hand_over(cast(asyncio.Transport, transport))
-
-
-def run(loop: str, test: Callable[[Server], Awaitable[None]], server: Server | None = None) -> None:
-    server = server or Server()
-
-    async def bounded() -> None:
-        try:
-            await asyncio.wait_for(test(server), 2 * PATIENCE_S)
-        finally:
-            server.close()
-
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-        runner.run(bounded())
-
-
-def connect(port: int) -> socket.socket:
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 131072)
-    client.settimeout(PATIENCE_S)
-    client.connect(("127.0.0.1", port))
-    return client
-
-
-def read(client: socket.socket, size: int) -> bytes:
-    """So many bytes, and no more if the other side has ended by then."""
-    received = bytearray()
-    while len(received) < size and (data := client.recv(65536)):
-        received += data
-    return bytes(received)
+from tests.protocol.links import LOOPS, Server, connect, read, run
 
 
 def same(received: bytes, expected: bytes) -> None:
@@ -133,7 +40,7 @@ def test_bytes_arrive_once_and_in_order_while_the_kernel_takes_some_of_a_write_o
                 ways.add((before, unsent > 0))
                 if chance.random() < 0.2:
                     await asyncio.sleep(0)
-                while link.buffered() > 200_000:  # noqa: ASYNC110 - the kernel tells nobody what it took
+                while link.buffered() > 200_000:  # noqa: ASYNC110 - the kernel tells listener what it took
                     await asyncio.sleep(0.001)
             same(await received, expected)
             assert ways == {(True, False), (True, True), (False, False), (False, True)}
@@ -159,13 +66,13 @@ def test_more_frames_than_one_system_call_takes_are_all_written(loop: str) -> No
 def test_the_end_comes_after_everything_that_was_written(loop: str) -> None:
     async def test(server: Server) -> None:
         with connect(await server.start()) as client:
-            link, nobody = await server.link()
+            link, listener = await server.link()
             link.write([b"first"])
             unsent = link.write([b"x" * 3_000_000])
             assert unsent
             link._transport.close()
             assert len(await asyncio.to_thread(read, client, 10_000_000)) == 3_000_005
-            await nobody.ended.wait()
+            await listener.ended.wait()
         assert link.buffered() == 0
 
     run(loop, test)
@@ -175,13 +82,13 @@ def test_the_end_comes_after_everything_that_was_written(loop: str) -> None:
 def test_after_its_end_a_connection_writes_nothing_to_who_got_its_descriptor(loop: str) -> None:
     async def test(server: Server) -> None:
         client = connect(await server.start())
-        link, nobody = await server.link()
+        link, listener = await server.link()
         link.write([b"first"])
         link.write([b"second"])
         assert link._socket is not None
         number = link._socket.fileno()
         client.close()
-        await nobody.ended.wait()
+        await listener.ended.wait()
         kept = list[socket.socket]()
         while True:
             # The transport closes its descriptor soon after; the kernel gives the lowest free number.
@@ -208,13 +115,13 @@ def test_after_its_end_a_connection_writes_nothing_to_who_got_its_descriptor(loo
 def test_a_connection_that_the_client_reset_is_lost_at_the_next_write(loop: str) -> None:
     async def test(server: Server) -> None:
         client = connect(await server.start())
-        link, nobody = await server.link()
+        link, listener = await server.link()
         link.write([b"first"])
         assert await asyncio.to_thread(read, client, 5) == b"first"
         link.pause_reading()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.close()
-        while not nobody.ended.is_set():
+        while not listener.ended.is_set():
             link.write([b"more"])
             await asyncio.sleep(0)
         assert link.write([b"late"]) == 0

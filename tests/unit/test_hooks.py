@@ -320,6 +320,38 @@ async def test_sync_hooks_that_hang_are_cut_and_never_hold_more_than_their_threa
     assert {line["event"] for line in lines} == {"hook_timeout", "hook_failed"}
 
 
+async def test_a_thousand_sync_calls_at_once_wait_for_a_thread_and_none_is_left_out(
+    hooks: Hooks, counters: Counters
+) -> None:
+    calls: list[int] = []
+
+    @hooks.on_realtime_disconnect()
+    def left(code: int) -> None:
+        calls.append(code)
+
+    await asyncio.gather(*(hooks.fire("on_realtime_disconnect", refusing=False, code=one) for one in range(1000)))
+
+    assert calls == list(range(1000))
+    assert counters.hook_failures == {}
+
+
+async def test_a_write_whose_sync_hook_finds_too_many_before_it_is_refused_at_once(hooks: Hooks) -> None:
+    freed = threading.Event()
+
+    @hooks.on_record_before_create()
+    def slow() -> None:
+        freed.wait()
+
+    with capture_logs():
+        calls = [asyncio.ensure_future(hooks.fire("on_record_before_create", refusing=True)) for _ in range(100)]
+        done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        freed.set()
+        await asyncio.wait(calls)
+
+    assert all(isinstance(call.exception(), SnackBaseError) for call in done)
+    assert 0 < len(done) < 100
+
+
 async def test_a_hook_that_blocks_the_event_loop_is_named_in_the_log(hooks: Hooks) -> None:
     @hooks.on_record_after_create()
     async def blocks() -> None:

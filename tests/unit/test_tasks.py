@@ -1,10 +1,11 @@
 """Background tasks: none fails in silence, none is left behind, after-hooks are bounded."""
 
 import asyncio
+from functools import partial
 
 from structlog.testing import capture_logs
 
-from snackbase.app.tasks import AfterHooks, Tasks, probe_lag, write_now_and_then
+from snackbase.app.tasks import BEGUN_A_TURN, AfterHooks, Tasks, probe_lag, write_now_and_then
 from snackbase.errors import Unavailable
 from snackbase.metrics import Counters
 
@@ -45,20 +46,38 @@ async def test_cancelling_ends_every_task_before_it_returns() -> None:
 
 async def test_after_hooks_that_are_too_many_are_dropped_counted_and_told_once() -> None:
     counters, gate, ran = Counters(), asyncio.Event(), []
-    later = AfterHooks(counters, most=2)
+    later = AfterHooks(counters, running=2, waiting=3)
 
     async def work() -> None:
         await gate.wait()
         ran.append(1)
 
     with capture_logs() as lines:
-        for _ in range(5):
+        for _ in range(8):
             later(work)
     gate.set()
     await later.finish(30)
 
-    assert (len(ran), counters.hooks_dropped) == (2, 3)
+    assert (len(ran), counters.hooks_dropped) == (5, 3)
     assert [line["event"] for line in lines] == ["after_hooks_dropped"]
+
+
+async def test_after_hooks_begin_in_their_order_a_few_in_each_turn_of_the_loop() -> None:
+    later, began, waves = AfterHooks(Counters()), [], []
+
+    async def work(number: int) -> None:
+        began.append(number)
+
+    for number in range(100):
+        later(partial(work, number))
+    while len(began) < 100:
+        before = len(began)
+        await asyncio.sleep(0)
+        waves.append(len(began) - before)
+    await later.finish(30)
+
+    assert began == list(range(100))
+    assert max(waves) <= 2 * BEGUN_A_TURN
 
 
 async def test_a_stop_lets_after_hooks_end_but_not_for_ever() -> None:
@@ -76,6 +95,22 @@ async def test_a_stop_lets_after_hooks_end_but_not_for_ever() -> None:
     await later.finish(0.05)
 
     assert ended == ["quick"]
+
+
+async def test_after_hooks_that_a_stop_does_not_wait_for_are_counted_as_dropped() -> None:
+    counters = Counters()
+    later = AfterHooks(counters, running=1, waiting=5)
+
+    async def endless() -> None:
+        await asyncio.Event().wait()
+
+    for _ in range(4):
+        later(endless)
+    with capture_logs() as lines:
+        await later.finish(0.05)
+
+    assert counters.hooks_dropped == 3
+    assert [line["event"] for line in lines] == ["after_hooks_dropped"]
 
 
 async def test_the_lag_probe_observes_every_pause() -> None:

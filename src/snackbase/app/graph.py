@@ -22,7 +22,7 @@ from snackbase.config import Settings
 from snackbase.gateway.echo import echo_routes
 from snackbase.gateway.sse import SseEndpoint
 from snackbase.gateway.websocket import WebSocketEndpoint
-from snackbase.hooks import Hooks
+from snackbase.hooks import Hooks, Later
 from snackbase.hub import Hub
 from snackbase.hub.admission import Patience
 from snackbase.metrics import Counters, Metrics
@@ -38,7 +38,7 @@ from snackbase.services.idempotency import Repeats
 from snackbase.services.ids import Ids
 from snackbase.services.invitations import Invitations
 from snackbase.services.members import Members, NewSuperadmin
-from snackbase.services.records import Later, Records
+from snackbase.services.records import Records
 from snackbase.services.roles import Roles
 from snackbase.storage.base import Store
 from snackbase.storage.sqlite import wall_clock_us
@@ -161,7 +161,7 @@ def build(
         explain=dev,
     )
     bus = _bus(core, counters)
-    hub, realtime = _realtime(core, records, hooks, counters, positions, origins, bus, spawn)
+    hub, realtime = _realtime(core, records, hooks, counters, positions, origins, bus, spawn, later)
     store.on_commit = hub.committed
     store.on_hint = hub.neighbours.noticed
     store.on_break = hub.doubt
@@ -266,6 +266,7 @@ def _realtime(
     origins: Origins,
     bus: Bus,
     spawn: Callable[..., object],
+    later: Later,
 ) -> tuple[Hub, list[BaseRoute]]:
     settings = core.settings
 
@@ -289,6 +290,7 @@ def _realtime(
         snapshot=records.snapshot,
         bus=bus,
         spawn=spawn,
+        later=later,
     )
     websocket = WebSocketEndpoint(hub, authenticate=authenticate, origins=origins, settings=settings, counters=counters)
     sse = SseEndpoint(hub, authenticate=authenticate, origins=origins, settings=settings, counters=counters)

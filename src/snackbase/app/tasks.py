@@ -4,6 +4,8 @@ Promises: none is garbage collected while it runs, none fails in silence, none o
 """
 
 import asyncio
+import contextlib
+from collections import deque
 from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any
@@ -11,12 +13,18 @@ from typing import Any
 import structlog
 
 from snackbase.errors import SnackBaseError
+from snackbase.hub.turns import Turns
 from snackbase.metrics import Counters, Histogram
 
 log = structlog.get_logger("snackbase.app")
 
 LAG_PROBE_S = 0.05
-MOST_AFTER_HOOKS = 1000
+RUNNING_AFTER_HOOKS = 1000
+WAITING_AFTER_HOOKS = 20_000
+BEGUN_A_TURN = 16
+"""After-hooks that begin in one turn of the loop: some 0.1 ms each."""
+
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Tasks:
@@ -52,31 +60,63 @@ class Tasks:
 
 
 class AfterHooks:
-    """Runs after-hooks behind the answer, at most `most` at once; what is over is dropped, counted and logged."""
+    """Runs the hooks of what has happened, behind it: they begin in its order, a few in each turn of the loop.
 
-    def __init__(self, counters: Counters, *, most: int = MOST_AFTER_HOOKS) -> None:
+    Args:
+        running, waiting: so many at most; what is over is dropped, counted and logged.
+    """
+
+    def __init__(
+        self, counters: Counters, *, running: int = RUNNING_AFTER_HOOKS, waiting: int = WAITING_AFTER_HOOKS
+    ) -> None:
         self._tasks = Tasks()
         self._counters = counters
-        self._most = most
+        self._most_running = running
+        self._most_waiting = waiting
+        self._waiting: deque[Work] = deque()
+        self._turns = Turns(BEGUN_A_TURN)
         self._dropping = False
 
-    def __call__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        if len(self._tasks) >= self._most:
-            self._counters.hooks_dropped += 1
-            if not self._dropping:
-                log.error("after_hooks_dropped", running=self._most, hint="an after hook is too slow")
-            self._dropping = True
+    def __call__(self, work: Work) -> None:
+        if len(self._waiting) >= self._most_waiting:
+            self._drop(1)
             return
         self._dropping = False
-        self._tasks.spawn(work(), name="after-hooks")
+        self._waiting.append(work)
+        self._go_on()
+
+    def _go_on(self, ended: "asyncio.Task[None] | None" = None) -> None:
+        if self._turns.free():
+            self._begin()
+        else:
+            self._turns.later(self._begin)
+
+    def _begin(self) -> None:
+        if self._waiting and len(self._tasks) < self._most_running:
+            task = self._tasks.spawn(self._waiting.popleft()(), name="after-hooks")
+            task.add_done_callback(self._go_on)
+
+    def _drop(self, some: int) -> None:
+        self._counters.hooks_dropped += some
+        if not self._dropping:
+            log.error("after_hooks_dropped", running=len(self._tasks), hint="an after hook is too slow")
+        self._dropping = True
 
     async def finish(self, within_s: float) -> None:
-        """Let those that run come to their end, then cut off the others."""
-        await self._tasks.wait(within_s)
+        """Let those that run or wait come to their end, then cut off the others."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._waiting or len(self._tasks):
+                    # What waits for its turn begins after the next one.
+                    await asyncio.sleep(0)
+                    await self._tasks.wait(within_s)
+        left, self._waiting = len(self._waiting), deque()
+        if left:
+            self._drop(left)
         await self._tasks.cancel()
 
 
-async def write_now_and_then(write: Callable[[], Coroutine[Any, Any, None]], *, every_s: float) -> None:
+async def write_now_and_then(write: Work, *, every_s: float) -> None:
     """Call `write` again and again, for ever. What fails is logged and tried again the next time."""
     while True:
         await asyncio.sleep(every_s)

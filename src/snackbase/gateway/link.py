@@ -1,7 +1,7 @@
 """What WebSocket and event stream have of their own: framing, protocol pings, close handshakes. Step 8 of the path.
 
-Stands on transport.py, which writes. Promises that an idle client needs neither a task nor a timer. Must not know
-uvicorn, subscriptions or rights.
+Stands on transport.py, which writes. Promises that an idle client needs neither a task nor a timer, and that what a
+thousand clients send in one moment is not one long hold for the others. Must not know uvicorn, subscriptions or rights.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from snackbase.errors import HEARTBEAT_TIMEOUT, RATE_LIMITED, RESTARTING, Closin
 from snackbase.gateway.frames import Close, Event, FrameParser, Message, NewParser, Ping, Pong
 from snackbase.gateway.transport import Receiver, TransportLink
 from snackbase.gateway.wire import CLOSE, PING, PONG, WEBSOCKET, SseWire, close_payload, frame
+from snackbase.hub.turns import Turns
 from snackbase.realtime.limits import Bucket
 from snackbase.realtime.link import Link, Wire
 
@@ -87,10 +88,11 @@ class WebSocketLink(TransportLink):
     Args:
         parser: makes one. Between messages a client has none: it is made when bytes come, and let go when they end with
             a message.
+        turns: shared by all: whose messages are read in this turn of the loop.
         plain: who is told what a hub's connection need not know; None = nobody.
     """
 
-    __slots__ = ("_delivering", "_new_parser", "_parser", "_pings", "_stale_pongs", "plain")
+    __slots__ = ("_delivering", "_new_parser", "_parser", "_pings", "_stale_pongs", "_turns", "_waits", "plain")
 
     wire: Wire = WEBSOCKET
     pings = True
@@ -102,11 +104,14 @@ class WebSocketLink(TransportLink):
         registry: set[Any],
         *,
         parser: NewParser,
+        turns: Turns,
         plain: PlainReceiver | None = None,
     ) -> None:
         super().__init__(transport, receiver, registry)
         self._new_parser = parser
         self._parser: FrameParser | None = None
+        self._turns = turns
+        self._waits = False
         self._delivering = False
         self._stale_pongs = 0
         self._pings: Bucket | None = None
@@ -156,7 +161,22 @@ class WebSocketLink(TransportLink):
         if self._parser is None:
             self._parser = self._new_parser()
         self._parser.feed(data)
-        self._deliver()
+        if self._waits:
+            # More than one read of each would be any amount of memory.
+            if not self._transport.is_closing():
+                self._transport.pause_reading()
+        elif self._turns.free():
+            self._deliver()
+        else:
+            self._waits = True
+            self._turns.later(self._go_on)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._waits:
+            # What came before the end is told before it.
+            self._waits = False
+            self._deliver()
+        super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         if self.plain is not None:
@@ -165,6 +185,13 @@ class WebSocketLink(TransportLink):
     def resume_writing(self) -> None:
         if self.plain is not None:
             self.plain.resume_writing()
+
+    def _go_on(self) -> None:
+        if self._waits:
+            self._waits = False
+            if not self._paused and not self._transport.is_closing():
+                self._transport.resume_reading()
+            self._deliver()
 
     def _deliver(self) -> None:
         parser = self._parser

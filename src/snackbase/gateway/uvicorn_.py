@@ -21,7 +21,15 @@ from uvicorn.server import ServerState
 from snackbase.config import Settings
 from snackbase.errors import BadRequest, HeadTooLarge, RateLimited, RequestTimeout, SnackBaseError, Unavailable
 from snackbase.gateway import handshake
-from snackbase.gateway.bounds import DEFAULT_LIMITS, ENTER_AT_ONCE, MAX_HEAD_BYTES, MAX_HEADERS, MAX_PIPELINED, Limits
+from snackbase.gateway.bounds import (
+    DEFAULT_LIMITS,
+    ENTER_AT_ONCE,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    MAX_PIPELINED,
+    READ_AT_ONCE,
+    Limits,
+)
 from snackbase.gateway.channel import Channel
 from snackbase.gateway.joined import JoinedHead
 from snackbase.gateway.link import EXTENSION, WebSocketLink
@@ -295,6 +303,7 @@ class WebSocketProtocol(asyncio.Protocol):
     """
 
     limits: ClassVar[Limits] = DEFAULT_LIMITS
+    reading: ClassVar[Turns] = Turns(READ_AT_ONCE)
 
     def __init__(
         self,
@@ -372,7 +381,9 @@ class WebSocketProtocol(asyncio.Protocol):
                 raise OSError("The client is gone.")
             head = handshake.switching_protocols(key, subprotocol, [*self._state.default_headers, *headers])
             connections: set[Any] = self._state.connections
-            link = WebSocketLink(self._transport, channel, connections, parser=self.limits.parser, plain=channel)
+            link = WebSocketLink(
+                self._transport, channel, connections, parser=self.limits.parser, turns=self.reading, plain=channel
+            )
             connections.discard(self)
             self._channel = None
             self._transport.write(head)
@@ -402,6 +413,7 @@ def protocols(settings: Settings) -> tuple[type[HttpProtocol], type[WebSocketPro
 
     class BoundWebSocketProtocol(WebSocketProtocol):
         limits = chosen
+        reading = Turns(READ_AT_ONCE)
 
     return BoundHttpProtocol, BoundWebSocketProtocol
 

@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 from snackbase.config import Settings
 from snackbase.gateway.bounds import KEEP_ALIVE_S
 from snackbase.gateway.handing import Taker
-from snackbase.gateway.sockets import BACKLOG
+from snackbase.gateway.sockets import BACKLOG, make_room_for_files
 from snackbase.gateway.uvicorn_ import Asgi, HttpProtocol, protocols
 
 log = logging.getLogger("snackbase.gateway")
@@ -165,6 +165,7 @@ def build_server(
     taker: Taker | None = None,
 ) -> Server:
     """A server for `server.run(sockets=listen(settings))`: uvloop, httptools, our classes; logs through `logging`."""
+    make_room_for_files()
     http, ws = protocols(settings)
     config = uvicorn.Config(
         app,

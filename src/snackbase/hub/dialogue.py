@@ -23,7 +23,7 @@ from snackbase.errors import (
     Closing,
     SnackBaseError,
 )
-from snackbase.hooks import HookAbort, Hooks
+from snackbase.hooks import HookAbort, Hooks, Later
 from snackbase.hub.connection import Connection
 from snackbase.hub.feeds import LiveFeed
 from snackbase.hub.past import Past
@@ -54,7 +54,7 @@ class Dialogue:
     Args:
         authenticate: checks the token of an `auth` message and takes it over; raises SnackBaseError.
         end: ends a connection with a Closing.
-        spawn: starts a task that the application owns.
+        spawn: starts a task that the application owns. later: runs the hooks of what has happened.
         now_us: wall clock in µs, for the timestamps of replies.
     """
 
@@ -71,6 +71,7 @@ class Dialogue:
         end: Callable[[Connection, Closing], None],
         refresh: Callable[[], Awaitable[None]],
         spawn: Callable[..., object],
+        later: Later,
         now_us: Callable[[], int],
     ) -> None:
         self._hooks = hooks
@@ -83,6 +84,7 @@ class Dialogue:
         self._end = end
         self._refresh = refresh
         self._spawn = spawn
+        self._later = later
         self._now_us = now_us
         self._turns = Turns(AT_ONCE)
 
@@ -185,7 +187,7 @@ class Dialogue:
     async def _serve_waiting(self, connection: Connection, message: ClientMessage) -> None:
         try:
             if self._hooks.has("on_realtime_message"):
-                await self._fire("on_realtime_message", connection, refusing=True, message=protocol.shown(message))
+                await self._fire("on_realtime_message", connection, message=protocol.shown(message))
             if message.action == "auth":
                 await self._auth(connection, message)
                 return
@@ -277,7 +279,6 @@ class Dialogue:
             await self._fire(
                 "on_realtime_subscribe",
                 connection,
-                refusing=True,
                 collection=request.collection,
                 operations=operations,
                 filter=request.filter,
@@ -293,8 +294,8 @@ class Dialogue:
         self.subscribe(connection, request, action=action)
         return None
 
-    async def _fire(self, event: str, connection: Connection, *, refusing: bool, **values: object) -> None:
-        await self._hooks.fire(event, refusing=refusing, **who(connection), **values)  # type: ignore[arg-type]  # `collection` is among the values
+    async def _fire(self, event: str, connection: Connection, **values: object) -> None:
+        await self._hooks.fire(event, refusing=True, **who(connection), **values)  # type: ignore[arg-type]  # `collection` is among the values
 
     async def _auth(self, connection: Connection, message: ClientMessage) -> None:
         """A first token, or a fresh one in place. A refused fresh one leaves the old one in force until it expires."""
@@ -359,17 +360,13 @@ class Dialogue:
         collection = subscription.request.collection if subscription is not None else message.collection
         connection.send(protocol.unsubscribed(collection, name=message.id, action=message.action))
         if subscription is not None and self._hooks.has("on_realtime_unsubscribe", collection):
-            request = subscription.request
-            self._spawn(
-                self._fire(
-                    "on_realtime_unsubscribe",
-                    connection,
-                    refusing=False,
-                    collection=collection,
-                    operations=list(subscription.operations),
-                    filter=request.filter,
-                ),
-                name="hook-unsubscribe",
+            values = {
+                **who(connection),
+                "operations": list(subscription.operations),
+                "filter": subscription.request.filter,
+            }
+            self._later(
+                lambda: self._hooks.fire("on_realtime_unsubscribe", collection=collection, refusing=False, **values)
             )
 
 

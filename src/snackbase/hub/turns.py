@@ -56,11 +56,14 @@ class Turns:
     def _next(self) -> None:
         self._planned = False
         self._left = self._most
-        while self._waiting and self._left:
-            self._left -= 1
-            self._waiting.popleft()()
-        if self._waiting or self._left < self._most:
-            self._plan()
+        try:
+            while self._waiting and self._left:
+                self._left -= 1
+                self._waiting.popleft()()
+        finally:
+            # Also after a defect of one: the others go on.
+            if self._waiting or self._left < self._most:
+                self._plan()
 
 
 def _wake(turn: "asyncio.Future[None]") -> None:

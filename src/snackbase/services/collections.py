@@ -13,14 +13,13 @@ import msgspec
 
 from snackbase.catalog import OPERATIONS, RULES_WITH_DATA, Catalog, Definition, kinds_of
 from snackbase.errors import Conflict, FieldError, Forbidden, NotFound, Unauthorized, Unavailable, ValidationFailed
-from snackbase.hooks import Hooks
+from snackbase.hooks import Hooks, Later
 from snackbase.model import Collection, Principal
 from snackbase.rules import RESERVED_WORDS, Auth, Kind, RuleError, check, conjunction, parse
 from snackbase.rules.tokens import tokenize
 from snackbase.services import values
 from snackbase.services.definitions import RIGHTS_KEYS, Revision
 from snackbase.services.plans import RulePlan, list_plan, plan_of
-from snackbase.services.records import Later
 from snackbase.services.trials import Trial, tried
 from snackbase.storage.base import SchemaChange, Store
 

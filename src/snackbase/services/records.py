@@ -7,7 +7,7 @@ other write can come in between. Reads are in `services/reading.py` and obey the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ import msgspec
 
 from snackbase.catalog import Catalog, Operation
 from snackbase.errors import FieldError, SnackBaseError, ValidationFailed
-from snackbase.hooks import HookAbort, Hooks
+from snackbase.hooks import HookAbort, Hooks, Later
 from snackbase.model import SYSTEM_ACCOUNT_ID, SYSTEM_FIELDS, Change, Head, Op, Principal, Record
 from snackbase.realtime.position import Positions
 from snackbase.services import values
@@ -29,7 +29,6 @@ __all__ = ["Listing", "Records", "Snapshot", "Written"]
 
 MAX_BATCH = 100
 
-Later = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 """Runs something after the answer: bounded, never awaited by the caller, and counted when it cannot be run."""
 Place = Callable[[int], str]
 """Names a write of a batch by its number, for the details of an error: `records[3]`."""

@@ -207,6 +207,7 @@ class House:
             snapshot=self.snapshot,
             bus=NoBus(),
             spawn=spawn,
+            later=lambda work: spawn(work(), name="after-hooks"),
         )
         store.on_commit = self.hub.deliver
         store.on_schema = self._schema_changed

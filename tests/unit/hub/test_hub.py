@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from snackbase import errors
 from snackbase.hooks import HookAbort
 from snackbase.hub import Refused
+from snackbase.hub.hub import PART_AT_ONCE
 from snackbase.model import Field, FieldType, Position, Rules
 from snackbase.storage.base import Control
 from tests.storage.support import creating, deleting, text, updating
@@ -657,6 +659,31 @@ async def test_hooks_of_the_page_fire_with_their_parameters(home: House) -> None
         ("unsubscribe", own, "posts"),
         ("disconnect", own, "ann", 1000, "bye"),
     ]
+
+
+async def test_many_who_go_at_once_are_taken_off_a_few_in_each_turn_of_the_loop_and_their_hooks_run(
+    home: House,
+) -> None:
+    left: list[int] = []
+
+    @home.hooks.on_realtime_disconnect()
+    def disconnected(code: int) -> None:
+        left.append(code)
+
+    account = await home.account("acme")
+    clients = [await home.client(person(f"user{number}", account)) for number in range(300)]
+    for number, client in enumerate(clients):
+        client.connection.lost(number, "")
+    sizes = [home.hub.size]
+    while home.hub.size:
+        await asyncio.sleep(0)
+        sizes.append(home.hub.size)
+
+    assert max(before - after for before, after in pairwise([300, *sizes])) == PART_AT_ONCE
+    async with asyncio.timeout(5):
+        while len(left) < len(clients):  # noqa: ASYNC110 - they run in threads
+            await asyncio.sleep(0.01)
+    assert sorted(left) == list(range(300))
 
 
 async def test_connect_subscribe_and_message_hooks_can_refuse(home: House) -> None:

@@ -11,6 +11,7 @@ from snackbase.gateway.frames import FrameParser
 from snackbase.gateway.link import WebSocketLink
 from snackbase.gateway.wire import TEXT, WEBSOCKET
 from snackbase.hub import Connection, Opening
+from snackbase.hub.turns import Turns
 from snackbase.model import Rules
 from tests.protocol.raw import client_frame
 from tests.storage.support import text
@@ -43,14 +44,21 @@ class Transport:
     def is_closing(self) -> bool:
         return False
 
+    def pause_reading(self) -> None:
+        """What is sent is handed over by the test."""
+
+    resume_reading = pause_reading
+
     def get_write_buffer_size(self) -> int:
         return 0
 
 
-async def _connected(home: House, who: Person, transport: Transport, registry: set[Any]) -> Connection:
+async def _connected(home: House, who: Person, transport: Transport, registry: set[Any], turns: Turns) -> Connection:
     connection = await home.hub.open(Opening(wire=WEBSOCKET, address="127.0.0.1", authenticated=who))
     maker = FrameParser.maker(max_message_bytes=65536)
-    connection.attach(WebSocketLink(cast(asyncio.Transport, transport), connection, registry, parser=maker))
+    connection.attach(
+        WebSocketLink(cast(asyncio.Transport, transport), connection, registry, parser=maker, turns=turns)
+    )
     link = cast(WebSocketLink, connection.link)
     link.data_received(client_frame(TEXT, b'{"action":"subscribe","collection":"posts"}'))
     while connection.inbox is not None:  # noqa: ASYNC110 - of many at once some wait for a turn of the loop
@@ -65,15 +73,16 @@ async def test_an_idle_connection_with_a_view_of_its_own_keeps_little(tmp_path: 
         people = [person(f"0b58e5f0-0000-4000-8000-{number:012}", account) for number in range(MANY + 50)]
         home.people |= {who.claims.user_id: who for who in people}
         registry: set[Any] = set()
+        turns = Turns(2 * MANY)
         transports = [Transport() for _ in people]
         pairs = list(zip(people, transports, strict=True))
         for who, transport in pairs[:50]:
-            await _connected(home, who, transport, registry)
+            await _connected(home, who, transport, registry, turns)
         gc.collect()
         tracemalloc.start()
         try:
             for who, transport in pairs[50:]:
-                await _connected(home, who, transport, registry)
+                await _connected(home, who, transport, registry, turns)
             gc.collect()
             kept, _ = tracemalloc.get_traced_memory()
         finally:
@@ -88,7 +97,7 @@ async def test_between_messages_a_connection_has_no_frame_parser_and_in_one_it_h
         who = person("ann", await home.account("acme"))
         home.people["ann"] = who
         transport = Transport()
-        connection = await _connected(home, who, transport, set())
+        connection = await _connected(home, who, transport, set(), Turns(2 * MANY))
         link = cast(WebSocketLink, connection.link)
         message = client_frame(TEXT, b'{"action":"ping"}')
         acknowledged = transport.written

@@ -1,0 +1,105 @@
+"""Reading from many WebSockets: a few in each turn of the loop, everything in order, nothing lost at the end."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from snackbase.gateway.frames import FrameParser
+from snackbase.gateway.link import WebSocketLink
+from snackbase.hub.turns import Turns
+from tests.protocol.links import LOOPS, Server, connect, run
+from tests.protocol.raw import CLOSE, TEXT, client_frame
+
+
+class Reluctant(Turns):
+    """Turns that come when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.asked = asyncio.Event()
+        self._calls: list[Callable[[], object]] = []
+
+    def free(self) -> bool:
+        return False
+
+    def later(self, go: Callable[[], object]) -> None:
+        self._calls.append(go)
+        self.asked.set()
+
+    def come(self) -> None:
+        calls, self._calls = self._calls, []
+        for go in calls:
+            go()
+
+
+def server(turns: Turns) -> Server:
+    parser = FrameParser.maker(max_message_bytes=65536)
+    return Server(make=partial(WebSocketLink, parser=parser, turns=turns))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_of_many_who_send_in_one_moment_only_some_are_read_in_one_turn_of_the_loop(loop: str) -> None:
+    async def test(server: Server) -> None:
+        port = await server.start()
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(connect(port)) for _ in range(20)]
+            listeners = [(await server.link())[1] for _ in clients]
+            for client in clients:
+                client.send(client_frame(TEXT, b"a") + client_frame(TEXT, b"b"))
+            heard, waves = 0, []
+            while heard < 40:
+                await asyncio.sleep(0)
+                before, heard = heard, sum(len(listener.heard) for listener in listeners)
+                waves.append(heard - before)
+
+        assert [listener.heard for listener in listeners] == [[b"a", b"b"]] * 20
+        assert max(waves) <= 2 * 3 * 2, "in a turn begun and in the one before it"
+
+    run(loop, test, server(Turns(3)))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_who_sends_on_while_waiting_for_a_turn_is_not_read_any_more_and_then_heard_in_order(loop: str) -> None:
+    turns = Reluctant()
+    messages = [b"%05d" % number + b"x" * 10_000 for number in range(1000)]
+
+    async def test(server: Server) -> None:
+        with connect(await server.start()) as client:
+            _, listener = await server.link()
+            sending = asyncio.ensure_future(
+                asyncio.to_thread(client.sendall, b"".join(client_frame(TEXT, message) for message in messages))
+            )
+            for _ in range(100):
+                await asyncio.sleep(0.001)
+            assert not sending.done(), "10 MB do not fit into the kernel's buffers: somebody keeps them"
+            assert listener.heard == []
+            while len(listener.heard) < len(messages):
+                turns.asked.clear()
+                turns.come()
+                await turns.asked.wait() if len(listener.heard) < len(messages) else None
+            await sending
+
+        assert listener.heard == messages
+
+    run(loop, test, server(turns))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("farewell", [b"", client_frame(CLOSE, b"")], ids=["without", "with"])
+def test_what_came_before_the_end_is_heard_before_it(loop: str, farewell: bytes) -> None:
+    turns = Reluctant()
+
+    async def test(server: Server) -> None:
+        with connect(await server.start()) as client:
+            _, listener = await server.link()
+            client.send(client_frame(TEXT, b"last words") + farewell)
+            await turns.asked.wait()
+        await listener.ended.wait()
+        turns.come()
+
+        assert listener.heard == [b"last words"]
+
+    run(loop, test, server(turns))
