@@ -5,10 +5,12 @@ values of variables. `set_up` is called once by whoever owns the process; an app
 configures structlog when nobody else has.
 """
 
+import asyncio
 import contextlib
 import logging
 import re
 import sys
+import threading
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -16,6 +18,9 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+REQUESTS_WAIT_S = 0.01
+MOST_WAITING = 256
+"""How long lines of requests wait for each other, and how many at most: written together they cost a tenth."""
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MASK = "***"
 
@@ -100,7 +105,8 @@ def write_request(
     """The access log's line of one request, at level info.
 
     Nearly all lines of a server are these, so where structlog would render JSON by the configuration above and nobody
-    has bound more than the request id, the same line is written without its help: 5 us instead of 40.
+    has bound more than the request id, the same line is written without its help: a moment later, with those of other
+    requests, and before any other line.
     """
     config, bound = structlog.get_config(), structlog.contextvars.get_contextvars()
     loggers, request_id = config["logger_factory"], bound.get("request_id")
@@ -127,37 +133,70 @@ def write_request(
         request_id=request_id,
         timestamp=datetime.now(UTC),
     )
-    loggers.lines.msg(_mask_line(None, "", msgspec.json.encode(line).decode()))
+    loggers.out.request(line)
 
 
 class _Loggers:
     """Makes structlog's innermost loggers; remembers the name each was asked for.
 
     Attributes:
-        plain: lines of level info are written, as JSON.
+        plain: lines of level info are written, as JSON. out: where all lines go.
     """
 
     def __init__(self, stream: TextIO, *, plain: bool) -> None:
-        self._stream = stream
         self.plain = plain
-        self.lines = _Lines(stream, "snackbase")
+        self.out = _Out(stream)
 
     def __call__(self, *names: str) -> "_Lines":
-        return _Lines(self._stream, names[0] if names else "snackbase")
+        return _Lines(self.out, names[0] if names else "snackbase")
+
+
+class _Out:
+    """The stream. Lines of requests wait a moment for more of them; every other line takes them along, and comes behind
+    them. Whatever is written is written with one call, so that lines of several threads do not mix."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._requests: list[RequestLine] = []
+        self._encode = msgspec.json.Encoder().encode_lines
+
+    def request(self, line: RequestLine) -> None:
+        """On an event loop it may wait; it does not elsewhere."""
+        with self._lock:
+            self._requests.append(line)
+            count = len(self._requests)
+        if count == 1:
+            try:
+                asyncio.get_running_loop().call_later(REQUESTS_WAIT_S, self.write)
+            except RuntimeError:
+                self.write()
+        elif count >= MOST_WAITING:
+            self.write()
+
+    def write(self, text: str = "") -> None:
+        """What waits, and then `text`."""
+        with self._lock:
+            waiting, self._requests = self._requests, []
+            if waiting:
+                # No secret has a line's end in it.
+                text = _mask_line(None, "", self._encode(waiting).decode()) + text
+            elif not text:
+                return
+            with contextlib.suppress(OSError, ValueError):  # nobody reads any more, or it is closed: work goes on
+                self._stream.write(text)
+                self._stream.flush()
 
 
 class _Lines:
-    """Writes a rendered line with one call, so that lines of several threads do not mix."""
+    """Writes lines that are rendered already."""
 
-    def __init__(self, stream: TextIO, name: str) -> None:
-        self._write = stream.write
-        self._flush = stream.flush
+    def __init__(self, out: _Out, name: str) -> None:
+        self._out = out
         self.name = name
 
     def msg(self, line: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # nobody reads any more, or the stream is closed: work goes on
-            self._write(line + "\n")
-            self._flush()
+        self._out.write(line + "\n")
 
     debug = info = warning = error = critical = exception = log = msg
 

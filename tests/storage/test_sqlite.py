@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 from snackbase.config import ConfigError
-from snackbase.errors import Unavailable
+from snackbase.errors import Conflict, Unavailable
 from snackbase.model import Change, Collection
 from snackbase.storage import schema
 from snackbase.storage.base import Query, Statement, Transaction
@@ -257,6 +257,33 @@ async def test_a_locked_database_refuses_and_goes_on_when_it_is_free(
 
     assert (await created(store, posts, title="y"))["title"] == "y"
     assert (store.stats()["healthy"], (await store.head(SYSTEM)).seq) == (1, 1)
+
+
+async def test_two_processes_on_one_file_notice_whatever_the_other_wrote(open_store: OpenStore, file: Path) -> None:
+    one = await open_store()
+    posts = await collection(one, "posts", text("title"))
+    other = SQLiteStore(file)
+    await other.open()
+    try:
+        for number in range(5):
+            first = await created(one, posts, title=f"{number}")
+            await created(other, posts, title=f"{number}")
+            # One that fails alone begins a transaction anew behind it.
+            with pytest.raises(Conflict):
+                await write(one, creating(posts, record_id=first["id"]))
+            await write(other, *(creating(posts) for _ in range(3)))
+            await write(one, creating(posts))
+        before, posts = posts, await altered(other, posts, fields=(*posts.fields, text("more")))
+        with pytest.raises(Conflict) as changed:
+            await created(one, before, title="x")
+        assert changed.value.code == "changed_meanwhile"
+        await created(one, posts, more="y")
+
+        log = await whole_log(one)
+        assert [change.seq for change in log] == [*range(1, len(log) + 1)]
+        assert log == await whole_log(other)
+    finally:
+        await other.close()
 
 
 async def test_a_damaged_page_is_named_as_such(open_store: OpenStore, file: Path) -> None:

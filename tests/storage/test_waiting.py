@@ -153,3 +153,44 @@ def test_a_writer_that_is_to_be_roused_sleeps_until_then() -> None:
     waiting.rouse()
     assert awake.wait(60)
     writer.join()
+
+
+def test_a_writer_that_sleeps_for_ever_shorter_times_misses_nothing() -> None:
+    waiting, taken = queue(length=100_000, size=100_000, account_length=100_000), 0
+
+    def write() -> None:
+        nonlocal taken
+        number = 0
+        while not waiting.finished:
+            number += 1
+            # Also times that end just when somebody rings.
+            if waiting.wait(number % 5 * 1e-5):
+                taken += len(waiting.take(most=3, size=100))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for number in range(20_000):
+        waiting.put("a", Item("a"), wake=number % 3 > 0)
+        if number % 3 == 0:
+            waiting.rouse()
+    waiting.close()
+    writer.join(60)
+
+    assert not writer.is_alive()
+    assert taken == 20_000
+
+
+def test_who_is_roused_for_nothing_sleeps_on() -> None:
+    waiting = queue()
+    results: list[bool] = []
+    writer = threading.Thread(target=lambda: results.append(waiting.wait()))
+    writer.start()
+    for _ in range(100):
+        while not waiting._sleeping:
+            pass
+        waiting.rouse()
+    assert results == []
+
+    waiting.put("a", Item("a1"))
+    writer.join(60)
+    assert results == [True]

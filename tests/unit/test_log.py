@@ -1,5 +1,6 @@
 """Log lines: structured, one a line, and without anything that looks like a token."""
 
+import asyncio
 import io
 import json
 import logging
@@ -184,3 +185,47 @@ def test_the_line_of_a_request_obeys_the_level_and_hides_secrets(stream: io.Stri
         log.write_request("snackbase.http", **{**REQUEST, "path": f"/{JWT}"})
     assert JWT not in stream.getvalue()
     assert lines(stream)[0]["path"] == "/***"
+
+
+async def test_lines_of_requests_wait_for_each_other_and_never_behind_another_line(stream: io.StringIO) -> None:
+    log.set_up(level="info", format="json", stream=stream)
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        log.write_request("snackbase.http", **{**REQUEST, "path": "/1"})
+        log.write_request("snackbase.http", **{**REQUEST, "path": f"/2?token={JWT}"})
+        assert stream.getvalue() == ""
+        structlog.get_logger("snackbase.http").warning("other")
+        log.write_request("snackbase.http", **{**REQUEST, "path": "/3"})
+    while len(lines(stream)) < 4:  # noqa: ASYNC110 - a stream tells nobody that it was written to
+        await asyncio.sleep(log.REQUESTS_WAIT_S)
+
+    assert [line.get("path") for line in lines(stream)] == ["/1", "/2?token=***", None, "/3"]
+
+
+async def test_not_more_lines_of_requests_wait_than_are_kept(stream: io.StringIO) -> None:
+    log.set_up(level="info", format="json", stream=stream)
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        for number in range(log.MOST_WAITING):
+            assert stream.getvalue() == ""
+            log.write_request("snackbase.http", **{**REQUEST, "path": f"/{number}"})
+
+    assert [line["path"] for line in lines(stream)] == [f"/{number}" for number in range(log.MOST_WAITING)]
+
+
+async def test_lines_of_several_threads_do_not_mix_with_those_of_requests(stream: io.StringIO) -> None:
+    log.set_up(level="info", format="json", stream=stream)
+
+    def talk(name: str) -> None:
+        for number in range(200):
+            structlog.get_logger(name).info("said", number=number)
+
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        talking = asyncio.gather(*(asyncio.to_thread(talk, name) for name in "abc"))
+        for number in range(200):
+            log.write_request("snackbase.http", **{**REQUEST, "path": f"/{number}"})
+            await asyncio.sleep(0)
+        await talking
+    structlog.get_logger("end").info("end")
+
+    found = lines(stream)
+    assert [line["path"] for line in found if line["event"] == "request"] == [f"/{number}" for number in range(200)]
+    assert len(found) == 801

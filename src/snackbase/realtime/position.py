@@ -15,6 +15,7 @@ import msgspec
 from snackbase.model import Position
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PAIRS = tuple(high + low for high in _DIGITS for low in _DIGITS)
 MAX_TOKEN_LENGTH = 128
 MAX_SEQ = 2**63 - 1
 FORMER_CHECK = 10
@@ -84,11 +85,12 @@ def _mark(account_id: str) -> str:
 def _base36(number: int) -> str:
     if number < 36:
         return _DIGITS[number]
-    digits = []
-    while number:
-        number, rest = divmod(number, 36)
-        digits.append(_DIGITS[rest])
-    return "".join(reversed(digits))
+    # Two digits at a time: each write's answer and each event has one.
+    found = ""
+    while number >= 1296:
+        number, rest = divmod(number, 1296)
+        found = _PAIRS[rest] + found
+    return (_PAIRS[number] if number >= 36 else _DIGITS[number]) + found
 
 
 def _from_base36(text: str) -> int | None:

@@ -5,7 +5,6 @@ secret: nothing may rest on an id that cannot be guessed.
 """
 
 from collections.abc import Callable
-from uuid import UUID
 
 IDS_A_DRAW = 64
 
@@ -32,7 +31,9 @@ class Ids:
         self._last = tick
         milliseconds, fraction = tick >> 12, tick & 0xFFF
         number = milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | self._random()
-        return str(UUID(int=number))
+        # As str(UUID(int=number)), in half the time.
+        text = f"{number:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     def _random(self) -> int:
         # The system's source is asked for many ids at once: a call costs 20 us and more beside a busy writer thread.

@@ -83,7 +83,7 @@ class Writer:
         self._checkpoints = Checkpoints()
         prefix, numbers = secrets.token_hex(4), count(1)
         self._log = ChangeLog(lambda: f"{prefix}{next(numbers):x}")
-        self._data_version: object = None
+        self._data_version: int | None = None
         self._thread: threading.Thread | None = None
         self._announcements: list[Callable[[], None]] = []
         self._crowd = Crowd()
@@ -321,7 +321,7 @@ class Writer:
             elif not item.prepared.atomic:
                 # Alone in its group: there is nobody else's work to keep.
                 self._guard("ROLLBACK")
-                self._guard("BEGIN IMMEDIATE")
+                self._begin()
             return None
         return work
 
@@ -329,9 +329,7 @@ class Writer:
         """Take the write lock; notice what another process wrote since."""
         self._guard("BEGIN IMMEDIATE")
         try:
-            ((data_version,),) = self._cursor.execute("PRAGMA data_version").fetchall()
-            if data_version != self._data_version:
-                self._data_version = data_version
+            if self._connection.data_version() != self._data_version:
                 self._log.drop()
                 self._reload()
         except apsw.Error as error:
@@ -361,6 +359,8 @@ class Writer:
             self._cursor.execute("COMMIT")
         except apsw.Error as error:
             raise self._lose(error, committing=True) from error
+        # Every commit changes it, our own too; so one of another process is noticed when it is another at BEGIN.
+        self._data_version = self._connection.data_version()
         self._pruner.size += size
         self.healthy = True
 
@@ -397,6 +397,7 @@ class Writer:
 
     def _reconnect(self) -> None:
         """Replace a connection that cannot even roll back; if that fails too, the next group tries again."""
+        self._data_version = None
         with contextlib.suppress(apsw.Error):
             self._connection.close(force=True)
         with contextlib.suppress(apsw.Error):
