@@ -148,7 +148,7 @@ def _application(metrics: Metrics) -> Graph:
             hooks=Hooks(),
             metrics=metrics,
             spawn=lambda *args, **kwargs: None,
-            later=lambda work: None,
+            later=lambda work, size=0: None,
             stopping=lambda: False,
         )
 

@@ -11,7 +11,7 @@ import re
 import types
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -22,16 +22,24 @@ from snackbase.workers import Workers
 log = structlog.get_logger("snackbase.hooks")
 
 F = TypeVar("F", bound=Callable[..., Any])
-Later = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
-"""Runs the hooks of what has happened, behind it (app.tasks)."""
+
+
+class Later(Protocol):
+    """Runs the hooks of what has happened, behind it (app.tasks)."""
+
+    def __call__(self, work: Callable[[], Coroutine[Any, Any, None]], size: int = 0) -> None:
+        """`size`: bytes that `work` keeps while it waits."""
+        ...
+
 
 BLOCKED_AFTER_S = 0.1
 """A step of an async hook that keeps the event loop longer than this is named in the log."""
 MAX_STUCK = 100
 """Runs of one callback that were cut and still have not ended; above it is not called any more."""
 QUEUED_CALLS_PER_THREAD = 16
-UNHURRIED_PER_THREAD = 2
-"""Of these the calls that may wait: enough to keep the threads busy, and a write's hook is soon served behind them."""
+WAITED_FOR_PER_THREAD = BEHIND_PER_THREAD = 2
+"""Of these the calls that a client waits for, and those behind what has happened: enough to keep the threads busy, and
+a write's hook is soon served after them."""
 
 _CONNECTION = ("connection_id", "user_id", "account_id", "transport")
 _SUBSCRIPTION = (*_CONNECTION, "collection", "operations", "filter")
@@ -64,6 +72,8 @@ EVENTS: Mapping[str, tuple[str, ...]] = {
     "on_terminate": ("app",),
 }
 """Event -> the names of the values a callback may declare."""
+
+LIFECYCLE = frozenset({"on_bootstrap", "on_serve", "on_terminate"})
 
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 
@@ -105,7 +115,9 @@ class Hooks:
         self._timeout_s = timeout_s
         self._counters = counters
         self._workers = Workers(threads, queued=threads * QUEUED_CALLS_PER_THREAD, name="snackbase-hook")
-        self._unhurried = asyncio.Semaphore(threads * UNHURRIED_PER_THREAD)
+        # Two: a thousand after-hooks that are slow must not hold up who connects.
+        self._waited_for = asyncio.Semaphore(threads * WAITED_FOR_PER_THREAD)
+        self._behind = asyncio.Semaphore(threads * BEHIND_PER_THREAD)
 
     def close(self) -> None:
         """Let the worker threads end; after the last `fire`."""
@@ -146,9 +158,7 @@ class Hooks:
             if callback.hurried:
                 await self._run(callback, callback.arguments(values))
             else:
-                # A thousand clients that come or go at once: their calls wait for a thread, and none is left out.
-                async with self._unhurried:
-                    await self._run(callback, callback.arguments(values))
+                await self._run_in_turn(callback, callback.arguments(values), refusing)
         except HookAbort as refusal:
             if refusing:
                 raise
@@ -167,6 +177,23 @@ class Hooks:
         if "_before_" in callback.event:
             # A before hook may be what enforces a rule of the application: without its word nothing is written.
             raise SnackBaseError(f"The hook {callback.name} failed; nothing was written.", code="hook_failed")
+
+    async def _run_in_turn(self, callback: "_Callback", arguments: Mapping[str, Any], waited_for: bool) -> None:
+        """One call when there is room for it: of a thousand clients that come or go at once, none is left out.
+
+        Raises:
+            TimeoutError: a client waits for it, and has waited for as long as a call may take.
+        """
+        room = self._waited_for if waited_for else self._behind
+        if room.locked():
+            async with asyncio.timeout(self._timeout_s if waited_for else None):
+                await room.acquire()
+        else:
+            await room.acquire()
+        try:
+            await self._run(callback, arguments)
+        finally:
+            room.release()
 
     async def _run(self, callback: "_Callback", arguments: Mapping[str, Any]) -> None:
         """One call within the time limit. A call that is cut is left behind, never waited for."""
@@ -339,8 +366,9 @@ class _Callback:
         self.stuck = 0
         called = getattr(function, "__call__", None)  # noqa: B004  # of an object: may be async itself
         self.is_async = any(map(inspect.iscoroutinefunction, (function, called)))
-        # An async one needs no thread. Of a write's there may be any number: too many are told so at once.
-        self.hurried = self.is_async or "_before_" in event
+        # An async one needs no thread. Of a write's there may be any number: too many are told so at once. And nothing
+        # stands in the way of a start or a stop.
+        self.hurried = self.is_async or "_before_" in event or event in LIFECYCLE
         self.takes_all = False
         self.wanted = tuple(self._declared())
 

@@ -6,11 +6,14 @@ configures structlog when nobody else has.
 """
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import re
 import sys
 import threading
+import weakref
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -21,6 +24,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 REQUESTS_WAIT_S = 0.01
 MOST_WAITING = 256
 """How long lines of requests wait for each other, and how many at most: written together they cost a tenth."""
+WHOLE_BYTES = 4096
+"""What a pipe takes in one piece (PIPE_BUF of pipe(7)), also when several workers write to it."""
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MASK = "***"
 
@@ -65,8 +70,7 @@ def set_up(*, level: str, format: str, stream: TextIO | None = None) -> None:
     """
     out = stream or sys.stderr
     json = format == "json" or (format == "auto" and not out.isatty())
-    configure_structlog(level=level, json=json, stream=out)
-    handler = logging.StreamHandler(out)
+    handler = _Handler(configure_structlog(level=level, json=json, stream=out))
     shared: list[Processor] = [structlog.stdlib.add_logger_name, *_processors()]
     last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(json, out)]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
@@ -80,15 +84,17 @@ def set_up(*, level: str, format: str, stream: TextIO | None = None) -> None:
         logger.setLevel(logging.WARNING)
 
 
-def configure_structlog(*, level: str, json: bool, stream: TextIO | None = None) -> None:
+def configure_structlog(*, level: str, json: bool, stream: TextIO | None = None) -> "_Out":
     """Configure structlog alone, past the standard library: a line costs a few microseconds."""
     out = stream or sys.stderr
+    loggers = _Loggers(out, plain=json and LEVELS[level] <= LEVELS["info"])
     structlog.configure(
         processors=[_logger_name, *_processors(), *_rendering(json, out)],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=_Loggers(out, plain=json and LEVELS[level] <= LEVELS["info"]),
+        logger_factory=loggers,
         cache_logger_on_first_use=False,
     )
+    return loggers.out
 
 
 def mask_foreign_loggers() -> None:
@@ -153,39 +159,90 @@ class _Loggers:
 
 class _Out:
     """The stream. Lines of requests wait a moment for more of them; every other line takes them along, and comes behind
-    them. Whatever is written is written with one call, so that lines of several threads do not mix."""
+    them. What is written with one call are whole lines, so that those of several threads or workers do not mix."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._lock = threading.Lock()
+        # A signal handler may write a line while one is being written.
+        self._lock = threading.RLock()
         self._requests: list[RequestLine] = []
+        self._planned_on: asyncio.AbstractEventLoop | None = None
         self._encode = msgspec.json.Encoder().encode_lines
+        _outs.add(self)
 
     def request(self, line: RequestLine) -> None:
         """On an event loop it may wait; it does not elsewhere."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
         with self._lock:
             self._requests.append(line)
-            count = len(self._requests)
-        if count == 1:
-            try:
-                asyncio.get_running_loop().call_later(REQUESTS_WAIT_S, self.write)
-            except RuntimeError:
-                self.write()
-        elif count >= MOST_WAITING:
-            self.write()
+            if loop is not None and len(self._requests) < MOST_WAITING:
+                # One that has ended meanwhile will not write them.
+                if loop is not self._planned_on:
+                    self._planned_on = loop
+                    loop.call_later(REQUESTS_WAIT_S, self.write)
+                return
+        self.write()
 
     def write(self, text: str = "") -> None:
         """What waits, and then `text`."""
         with self._lock:
-            waiting, self._requests = self._requests, []
+            waiting, self._requests, self._planned_on = self._requests, [], None
+            lines = [text] if text else []
             if waiting:
-                # No secret has a line's end in it.
-                text = _mask_line(None, "", self._encode(waiting).decode()) + text
-            elif not text:
-                return
+                lines = [*self._rendered(waiting), *lines]
             with contextlib.suppress(OSError, ValueError):  # nobody reads any more, or it is closed: work goes on
-                self._stream.write(text)
-                self._stream.flush()
+                for piece in _pieces(lines):
+                    self._stream.write(piece)
+                    self._stream.flush()
+
+    def _rendered(self, waiting: list[RequestLine]) -> list[str]:
+        try:
+            # No secret has a line's end in it.
+            return [line + "\n" for line in _mask_line(None, "", self._encode(waiting).decode()).split("\n")[:-1]]
+        except (UnicodeEncodeError, RecursionError, TypeError):
+            rendered = (_to_json(None, "", msgspec.structs.asdict(line)) for line in waiting)
+            return [_mask_line(None, "", line) + "\n" for line in rendered]
+
+
+_outs: "weakref.WeakSet[_Out]" = weakref.WeakSet()
+
+
+@atexit.register
+def _write_what_waits() -> None:
+    for out in _outs:
+        out.write()
+
+
+def _pieces(lines: list[str]) -> Iterator[str]:
+    """Lines together, as far as they fit into one piece."""
+    piece: list[str] = []
+    size = 0
+    for line in lines:
+        grown = len(line.encode("utf-8", "replace"))
+        if size + grown > WHOLE_BYTES and piece:
+            yield "".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += grown
+    if piece:
+        yield "".join(piece)
+
+
+class _Handler(logging.Handler):
+    """Lines of the standard library, among the others."""
+
+    def __init__(self, out: _Out) -> None:
+        super().__init__()
+        self._out = out
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._out.write(self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
 
 
 class _Lines:

@@ -2,42 +2,42 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 from functools import partial
 
 import pytest
 
 from snackbase.gateway.frames import FrameParser
-from snackbase.gateway.link import WebSocketLink
-from snackbase.hub.turns import Turns
-from tests.protocol.links import LOOPS, Server, connect, run
+from snackbase.gateway.link import Reading, WebSocketLink
+from tests.protocol.links import LOOPS, Server, connect, read, run
 from tests.protocol.raw import CLOSE, TEXT, client_frame
 
 
-class Reluctant(Turns):
+class Reluctant(Reading):
     """Turns that come when the test says so."""
 
     def __init__(self) -> None:
         super().__init__(1)
         self.asked = asyncio.Event()
-        self._calls: list[Callable[[], object]] = []
+        self.calls: list[Callable[[], object]] = []
 
     def free(self) -> bool:
         return False
 
     def later(self, go: Callable[[], object]) -> None:
-        self._calls.append(go)
+        self.calls.append(go)
         self.asked.set()
 
     def come(self) -> None:
-        calls, self._calls = self._calls, []
+        calls, self.calls = self.calls, []
         for go in calls:
             go()
 
 
-def server(turns: Turns) -> Server:
+def server(reading: Reading) -> Server:
     parser = FrameParser.maker(max_message_bytes=65536)
-    return Server(make=partial(WebSocketLink, parser=parser, turns=turns))
+    return Server(make=partial(WebSocketLink, parser=parser, reading=reading))
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -58,7 +58,7 @@ def test_of_many_who_send_in_one_moment_only_some_are_read_in_one_turn_of_the_lo
         assert [listener.heard for listener in listeners] == [[b"a", b"b"]] * 20
         assert max(waves) <= 2 * 3 * 2, "in a turn begun and in the one before it"
 
-    run(loop, test, server(Turns(3)))
+    run(loop, test, server(Reading(3)))
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -85,6 +85,41 @@ def test_who_sends_on_while_waiting_for_a_turn_is_not_read_any_more_and_then_hea
         assert listener.heard == messages
 
     run(loop, test, server(turns))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_waits_of_all_together_is_bounded(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snackbase.gateway.link.MOST_WAITING_BYTES", 3 * 1008)
+    reading = Reluctant()
+
+    async def test(server: Server) -> None:
+        port = await server.start()
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(connect(port)) for _ in range(5)]
+            listeners = [(await server.link())[1] for _ in clients]
+            for number, client in enumerate(clients):
+                client.send(client_frame(TEXT, b"%d" % number * 1000))
+            while sum(len(listener.heard) for listener in listeners) < 2:  # noqa: ASYNC110 - they tell nobody
+                await asyncio.sleep(0)
+            assert len(reading.calls) == 3
+            reading.come()
+
+        assert [listener.heard for listener in listeners] == [[b"%d" % number * 1000] for number in range(5)]
+
+    run(loop, test, server(reading))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_client_that_says_nothing_more_behind_its_close_frame_still_gets_the_answer(loop: str) -> None:
+    async def test(server: Server) -> None:
+        with connect(await server.start()) as client:
+            _, listener = await server.link()
+            client.send(client_frame(CLOSE, b"\x03\xe8"))
+            client.shutdown(socket.SHUT_WR)
+            assert await asyncio.to_thread(read, client, 100) == b"\x88\x02\x03\xe8"
+            await listener.ended.wait()
+
+    run(loop, test, server(Reluctant()))
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -55,15 +55,16 @@ class World:
         self.changes: list[Change] = []
         self.accounts: dict[str, str] = {}
 
+    def put_off(self, work: Callable[[], Coroutine[Any, Any, None]], size: int = 0) -> None:
+        self.later.append(work)
+
     async def open(self) -> None:
         await self.store.open()
         self.store.on_schema = self.catalog.replace
         self.store.on_commit = self._committed
         self.catalog.replace(*await self.store.collections())
         self.records = self.service()
-        self.collections = Collections(
-            self.store, self.catalog, self.hooks, later=self.later.append, new_id=self.new_id
-        )
+        self.collections = Collections(self.store, self.catalog, self.hooks, later=self.put_off, new_id=self.new_id)
         for slug in ("acme", "other"):
             self.accounts[slug] = await self._account(slug)
 
@@ -73,7 +74,7 @@ class World:
             self.catalog,
             self.hooks,
             Positions(self.store.epoch),
-            later=self.later.append,
+            later=self.put_off,
             new_id=Ids(wall_clock_us, secrets.randbits).new,
             now_us=wall_clock_us,
             explain=explain,

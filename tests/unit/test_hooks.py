@@ -317,7 +317,7 @@ async def test_sync_hooks_that_hang_are_cut_and_never_hold_more_than_their_threa
 
     assert len(calls) <= 2
     assert counters.hook_failures == {"on_realtime_connect": 60}
-    assert {line["event"] for line in lines} == {"hook_timeout", "hook_failed"}
+    assert {line["event"] for line in lines} == {"hook_timeout"}
 
 
 async def test_a_thousand_sync_calls_at_once_wait_for_a_thread_and_none_is_left_out(
@@ -333,6 +333,56 @@ async def test_a_thousand_sync_calls_at_once_wait_for_a_thread_and_none_is_left_
 
     assert calls == list(range(1000))
     assert counters.hook_failures == {}
+
+
+async def test_a_backlog_of_what_has_happened_holds_up_nobody_who_connects(hooks: Hooks) -> None:
+    freed = threading.Event()
+    hooks.on_record_after_create()(lambda: freed.wait())
+    connected: list[str] = []
+
+    @hooks.on_realtime_connect()
+    def connects(user_id: str) -> None:
+        connected.append(user_id)
+
+    backlog = [asyncio.ensure_future(hooks.fire("on_record_after_create", refusing=False)) for _ in range(100)]
+    connecting = asyncio.ensure_future(hooks.fire("on_realtime_connect", refusing=True, user_id="ann"))
+    while not hooks._waited_for._value < 4:  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0)
+    # It stands behind as many calls as there may be of the others, not behind all of them.
+    assert hooks._workers._jobs.qsize() <= 2 * 4
+    freed.set()
+    await asyncio.gather(connecting, *backlog)
+
+    assert connected == ["ann"]
+
+
+async def test_who_waits_for_a_thread_for_too_long_is_told_as_when_a_call_takes_too_long(
+    impatient: Hooks, counters: Counters
+) -> None:
+    freed = threading.Event()
+    impatient.on_realtime_connect()(lambda: freed.wait())
+    with capture_logs() as lines:
+        began = time.monotonic()
+        await asyncio.gather(*(impatient.fire("on_realtime_connect", refusing=True) for _ in range(100)))
+        took = time.monotonic() - began
+    freed.set()
+
+    assert counters.hook_failures == {"on_realtime_connect": 100}
+    assert {line["event"] for line in lines} <= {"hook_timeout", "hook_failed"}
+    assert took < 100 * SHORT_S / 4, "nobody waited for all of the others"
+
+
+async def test_a_stop_stands_behind_no_other_hook(impatient: Hooks, counters: Counters) -> None:
+    freed = threading.Event()
+    impatient.on_record_after_create()(lambda: freed.wait())
+    impatient.on_terminate()(lambda: None)
+    with capture_logs():
+        waiting = [asyncio.ensure_future(impatient.fire("on_record_after_create", refusing=False)) for _ in range(100)]
+        await asyncio.sleep(0)
+        await impatient.fire("on_terminate", refusing=False)
+        assert not all(one.done() for one in waiting)
+        freed.set()
+        await asyncio.gather(*waiting)
 
 
 async def test_a_write_whose_sync_hook_finds_too_many_before_it_is_refused_at_once(hooks: Hooks) -> None:

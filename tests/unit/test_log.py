@@ -5,6 +5,8 @@ import io
 import json
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -229,3 +231,92 @@ async def test_lines_of_several_threads_do_not_mix_with_those_of_requests(stream
     found = lines(stream)
     assert [line["path"] for line in found if line["event"] == "request"] == [f"/{number}" for number in range(200)]
     assert len(found) == 801
+
+
+class Pieces(io.StringIO):
+    """Remembers what was written with one call each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text)
+        return super().write(text)
+
+
+async def test_whatever_is_written_with_one_call_is_whole_lines_that_a_pipe_takes_in_one_piece() -> None:
+    stream = Pieces()
+    log.set_up(level="info", format="json", stream=stream)
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        for number in range(100):
+            log.write_request("snackbase.http", **{**REQUEST, "path": f"/{number}" * 20})
+    structlog.get_logger().warning("é" * 3000)
+    logging.getLogger("foreign").warning("last")
+
+    assert [line["event"] for line in lines(stream)] == ["request"] * 100 + ["é" * 3000, "last"]
+    assert all(piece.endswith("\n") for piece in stream.pieces)
+    assert all(len(piece.encode()) <= log.WHOLE_BYTES or piece.count("\n") == 1 for piece in stream.pieces)
+    assert len(stream.pieces) < 20
+
+
+def test_lines_that_waited_on_a_loop_that_has_ended_are_written_by_the_next(stream: io.StringIO) -> None:
+    log.set_up(level="info", format="json", stream=stream)
+
+    async def ask(path: str) -> None:
+        with structlog.contextvars.bound_contextvars(request_id="r1"):
+            log.write_request("snackbase.http", **{**REQUEST, "path": path})
+
+    async def ask_and_wait() -> None:
+        await ask("/2")
+        while len(lines(stream)) < 2:  # noqa: ASYNC110 - a stream tells nobody that it was written to
+            await asyncio.sleep(log.REQUESTS_WAIT_S)
+
+    asyncio.run(ask("/1"))
+    assert stream.getvalue() == ""
+    asyncio.run(ask_and_wait())
+
+    assert [line["path"] for line in lines(stream)] == ["/1", "/2"]
+
+
+def test_lines_that_wait_are_written_at_the_end_of_the_process() -> None:
+    program = """
+import asyncio, structlog
+from snackbase import log
+log.set_up(level="info", format="json")
+async def ask():
+    structlog.contextvars.bind_contextvars(request_id="r1")
+    values = {"method": "GET", "path": "/", "status": 200, "duration_ms": 1, "client": "", "user_id": None}
+    log.write_request("snackbase.http", **values)
+asyncio.run(ask())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+    assert json.loads(done.stderr)["path"] == "/"
+
+
+def test_a_line_may_be_written_while_another_is(stream: io.StringIO) -> None:
+    class Interrupted(io.StringIO):
+        """As when a signal's handler writes to the log in the middle of it."""
+
+        def write(self, text: str) -> int:
+            if "first" in text:
+                structlog.get_logger().warning("second")
+            return super().write(text)
+
+    interrupted = Interrupted()
+    log.set_up(level="info", format="json", stream=interrupted)
+    structlog.get_logger().warning("first")
+
+    assert [line["event"] for line in lines(interrupted)] == ["second", "first"]
+
+
+async def test_a_request_that_json_cannot_hold_does_not_lose_the_others(stream: io.StringIO) -> None:
+    log.set_up(level="info", format="json", stream=stream)
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        for path in ("/1", "/\ud800", "/3"):
+            log.write_request("snackbase.http", **{**REQUEST, "path": path})
+    structlog.get_logger().warning("end")
+
+    assert [line["event"] for line in lines(stream)][-1] == "end"
+    assert len(lines(stream)) == 4

@@ -5,7 +5,7 @@ from functools import partial
 
 from structlog.testing import capture_logs
 
-from snackbase.app.tasks import BEGUN_A_TURN, AfterHooks, Tasks, probe_lag, write_now_and_then
+from snackbase.app.tasks import BEGUN_A_TURN, WAITING_BYTES, AfterHooks, Tasks, probe_lag, write_now_and_then
 from snackbase.errors import Unavailable
 from snackbase.metrics import Counters
 
@@ -95,6 +95,25 @@ async def test_a_stop_lets_after_hooks_end_but_not_for_ever() -> None:
     await later.finish(0.05)
 
     assert ended == ["quick"]
+
+
+async def test_after_hooks_that_keep_too_many_bytes_are_dropped_too() -> None:
+    counters, gate = Counters(), asyncio.Event()
+    later = AfterHooks(counters, running=1)
+
+    async def work() -> None:
+        await gate.wait()
+
+    with capture_logs():
+        for _ in range(5):
+            later(work, WAITING_BYTES // 2)
+    gate.set()
+    await later.finish(30)
+    assert counters.hooks_dropped == 2
+    later(work, 2 * WAITING_BYTES)
+    await later.finish(30)
+
+    assert counters.hooks_dropped == 2, "one alone is never too large"
 
 
 async def test_after_hooks_that_a_stop_does_not_wait_for_are_counted_as_dropped() -> None:

@@ -34,5 +34,5 @@ class Offline:
         self.collections = Collections(core.store, core.catalog, hooks, later=_nothing_later, new_id=new_id)
 
 
-def _nothing_later(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def _nothing_later(work: Callable[[], Coroutine[Any, Any, None]], size: int = 0) -> None:
     """Without hooks there is nothing to run after a write."""

@@ -21,6 +21,7 @@ log = structlog.get_logger("snackbase.app")
 LAG_PROBE_S = 0.05
 RUNNING_AFTER_HOOKS = 1000
 WAITING_AFTER_HOOKS = 20_000
+WAITING_BYTES = 64 << 20
 BEGUN_A_TURN = 16
 """After-hooks that begin in one turn of the loop: some 0.1 ms each."""
 
@@ -73,16 +74,19 @@ class AfterHooks:
         self._counters = counters
         self._most_running = running
         self._most_waiting = waiting
-        self._waiting: deque[Work] = deque()
+        self._waiting: deque[tuple[Work, int]] = deque()
+        self._waiting_bytes = 0
         self._turns = Turns(BEGUN_A_TURN)
         self._dropping = False
 
-    def __call__(self, work: Work) -> None:
-        if len(self._waiting) >= self._most_waiting:
+    def __call__(self, work: Work, size: int = 0) -> None:
+        full = self._waiting_bytes + size > WAITING_BYTES and len(self._waiting) > 0
+        if full or len(self._waiting) >= self._most_waiting:
             self._drop(1)
             return
         self._dropping = False
-        self._waiting.append(work)
+        self._waiting.append((work, size))
+        self._waiting_bytes += size
         self._go_on()
 
     def _go_on(self, ended: "asyncio.Task[None] | None" = None) -> None:
@@ -93,7 +97,9 @@ class AfterHooks:
 
     def _begin(self) -> None:
         if self._waiting and len(self._tasks) < self._most_running:
-            task = self._tasks.spawn(self._waiting.popleft()(), name="after-hooks")
+            work, size = self._waiting.popleft()
+            self._waiting_bytes -= size
+            task = self._tasks.spawn(_run(work), name="after-hooks")
             task.add_done_callback(self._go_on)
 
     def _drop(self, some: int) -> None:
@@ -110,10 +116,15 @@ class AfterHooks:
                     # What waits for its turn begins after the next one.
                     await asyncio.sleep(0)
                     await self._tasks.wait(within_s)
-        left, self._waiting = len(self._waiting), deque()
+        left = len(self._waiting)
+        self._waiting.clear()
         if left:
             self._drop(left)
         await self._tasks.cancel()
+
+
+async def _run(work: Work) -> None:
+    await work()
 
 
 async def write_now_and_then(write: Work, *, every_s: float) -> None:

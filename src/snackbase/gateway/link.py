@@ -32,6 +32,9 @@ MAX_STALE_PONGS = 3
 MAX_IGNORED_BYTES = 65536
 """What an SSE client may send after its request before it is cut off; all of it is dropped."""
 
+MOST_WAITING_BYTES = 8 << 20
+"""Of all clients together, that wait for their turn to be parsed; what is over that is parsed at once."""
+
 _PING = frame(PING, b"")
 
 
@@ -82,17 +85,32 @@ EXTENSION = "snackbase.link"
 """The key of both in `scope["extensions"]`; absent under servers that are not ours."""
 
 
+class Reading(Turns):
+    """Whose bytes are parsed in this turn of the loop, and how many bytes wait."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self._waiting_bytes = 0
+
+    def keep(self, size: int) -> bool:
+        """So many bytes more wait (fewer: a negative number). False: these may not, it would be too many."""
+        if self._waiting_bytes + size > MOST_WAITING_BYTES:
+            return False
+        self._waiting_bytes += size
+        return True
+
+
 class WebSocketLink(TransportLink):
     """A WebSocket of this process's own.
 
     Args:
         parser: makes one. Between messages a client has none: it is made when bytes come, and let go when they end with
             a message.
-        turns: shared by all: whose messages are read in this turn of the loop.
+        reading: shared by all: whose messages are parsed in this turn of the loop.
         plain: who is told what a hub's connection need not know; None = nobody.
     """
 
-    __slots__ = ("_delivering", "_new_parser", "_parser", "_pings", "_stale_pongs", "_turns", "_waits", "plain")
+    __slots__ = ("_delivering", "_new_parser", "_parser", "_pings", "_reading", "_stale_pongs", "_waits", "plain")
 
     wire: Wire = WEBSOCKET
     pings = True
@@ -104,14 +122,14 @@ class WebSocketLink(TransportLink):
         registry: set[Any],
         *,
         parser: NewParser,
-        turns: Turns,
+        reading: Reading,
         plain: PlainReceiver | None = None,
     ) -> None:
         super().__init__(transport, receiver, registry)
         self._new_parser = parser
         self._parser: FrameParser | None = None
-        self._turns = turns
-        self._waits = False
+        self._reading = reading
+        self._waits = 0
         self._delivering = False
         self._stale_pongs = 0
         self._pings: Bucket | None = None
@@ -161,21 +179,25 @@ class WebSocketLink(TransportLink):
         if self._parser is None:
             self._parser = self._new_parser()
         self._parser.feed(data)
-        if self._waits:
-            # More than one read of each would be any amount of memory.
-            if not self._transport.is_closing():
-                self._transport.pause_reading()
-        elif self._turns.free():
-            self._deliver()
-        else:
-            self._waits = True
-            self._turns.later(self._go_on)
+        if not self._waits:
+            if self._reading.free() or not self._reading.keep(len(data)):
+                self._deliver()
+                return
+            self._reading.later(self._go_on)
+        elif not self._reading.keep(len(data)):
+            self._go_on()
+            return
+        elif not self._transport.is_closing():
+            # Nobody's bytes wait for more than two reads.
+            self._transport.pause_reading()
+        self._waits += len(data)
+
+    def eof_received(self) -> None:
+        # The transport closes after this: what the client said before is answered before.
+        self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._waits:
-            # What came before the end is told before it.
-            self._waits = False
-            self._deliver()
+        self._go_on()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -188,7 +210,8 @@ class WebSocketLink(TransportLink):
 
     def _go_on(self) -> None:
         if self._waits:
-            self._waits = False
+            self._reading.keep(-self._waits)
+            self._waits = 0
             if not self._paused and not self._transport.is_closing():
                 self._transport.resume_reading()
             self._deliver()

@@ -32,7 +32,7 @@ from snackbase.gateway.bounds import (
 )
 from snackbase.gateway.channel import Channel
 from snackbase.gateway.joined import JoinedHead
-from snackbase.gateway.link import EXTENSION, WebSocketLink
+from snackbase.gateway.link import EXTENSION, Reading, WebSocketLink
 from snackbase.gateway.sockets import AddressesOnly
 from snackbase.gateway.uvicorn_exchange import Exchange
 from snackbase.hub.turns import Turns
@@ -303,7 +303,7 @@ class WebSocketProtocol(asyncio.Protocol):
     """
 
     limits: ClassVar[Limits] = DEFAULT_LIMITS
-    reading: ClassVar[Turns] = Turns(READ_AT_ONCE)
+    reading: ClassVar[Reading] = Reading(READ_AT_ONCE)
 
     def __init__(
         self,
@@ -382,7 +382,7 @@ class WebSocketProtocol(asyncio.Protocol):
             head = handshake.switching_protocols(key, subprotocol, [*self._state.default_headers, *headers])
             connections: set[Any] = self._state.connections
             link = WebSocketLink(
-                self._transport, channel, connections, parser=self.limits.parser, turns=self.reading, plain=channel
+                self._transport, channel, connections, parser=self.limits.parser, reading=self.reading, plain=channel
             )
             connections.discard(self)
             self._channel = None
@@ -413,7 +413,7 @@ def protocols(settings: Settings) -> tuple[type[HttpProtocol], type[WebSocketPro
 
     class BoundWebSocketProtocol(WebSocketProtocol):
         limits = chosen
-        reading = Turns(READ_AT_ONCE)
+        reading = Reading(READ_AT_ONCE)
 
     return BoundHttpProtocol, BoundWebSocketProtocol
 

@@ -63,10 +63,15 @@ class Attendance:
         if entered and self._hooks.has("on_realtime_disconnect"):
             self._later(lambda: self._hooks.fire("on_realtime_disconnect", refusing=False, **values))  # type: ignore[arg-type]  # none of its values is the collection
 
+    def vacate(self, connection: Connection) -> None:
+        """Somebody else may have its places. Idempotent."""
+        if connection in self.connections:
+            del self.connections[connection]
+            self._admission.release(connection.address, connection.claims.user_id if connection.claims else None)
+
     def forget(self, connection: Connection) -> None:
         """As if it had never come."""
-        del self.connections[connection]
-        self._admission.release(connection.address, connection.claims.user_id if connection.claims else None)
+        self.vacate(connection)
         self.release(connection)
 
     def release(self, connection: Connection) -> None:

@@ -115,6 +115,8 @@ class Connection(Session):
         self.flush()
         if self.closing is not None:
             link.close(self.closing)
+        elif self.state is State.ENDED:
+            link.abort()
 
     def receive(self, payload: bytes) -> None:
         """One whole message of the client, as UTF-8 JSON. Never raises."""

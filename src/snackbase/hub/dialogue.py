@@ -104,6 +104,8 @@ class Dialogue:
             self._mistake(connection, error, protocol.echo_of(payload))
             return
         connection.understood()
+        if message.action == "auth":
+            connection.token_came()
         if connection.inbox is not None:
             connection.inbox.append((message, len(payload)))
             connection.inbox_bytes += len(payload)

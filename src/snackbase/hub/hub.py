@@ -329,19 +329,21 @@ class Hub:
 
     def gone(self, connection: Connection, code: int | None, reason: str) -> None:
         """The client went, or its transport broke. Idempotent."""
+        self.delivery.forget(connection)
+        if connection.state is State.ENDED:
+            return
+        connection.state = State.ENDED
+        # At once, for whoever comes back at once. The rest in turn: a proxy that ends takes all of its clients along.
+        self._attendance.vacate(connection)
         if self._partings.free():
             self._part(connection, code, reason)
         else:
-            # A proxy that ends takes all of its clients along.
             self._partings.later(partial(self._part, connection, code, reason))
 
     def _part(self, connection: Connection, code: int | None, reason: str) -> None:
-        if connection.state is not State.ENDED:
-            connection.state = State.ENDED
-            self.rights.take_all(connection)
-            word = "lost" if code in (None, 1006) else "client"
-            self._attendance.leave(connection, word, code=code, reason=reason)
-        self.delivery.forget(connection)
+        self.rights.take_all(connection)
+        word = "lost" if code in (None, 1006) else "client"
+        self._attendance.leave(connection, word, code=code, reason=reason)
 
     def _slow(self, connection: Connection, nothing_kept: bool) -> None:
         link = connection.link

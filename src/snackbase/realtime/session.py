@@ -156,6 +156,10 @@ class Session:
         self._ping_at = now + timing.ping_s
         self._pong_by: float | None = None
 
+    def token_came(self) -> None:
+        """The client did in time what it had to; how long its token is looked at is not its doing."""
+        self._auth_by = float("inf")
+
     def authenticated(self, principal: Principal, expires_at: float) -> None:
         """The client is known: from here on it may subscribe. `expires_at`: wall-clock seconds; inf = never."""
         self.principal = principal

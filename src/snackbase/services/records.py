@@ -29,7 +29,6 @@ __all__ = ["Listing", "Records", "Snapshot", "Written"]
 
 MAX_BATCH = 100
 
-"""Runs something after the answer: bounded, never awaited by the caller, and counted when it cannot be run."""
 Place = Callable[[int], str]
 """Names a write of a batch by its number, for the details of an error: `records[3]`."""
 
@@ -244,7 +243,7 @@ class Records(Reads):
             if definition is not None and self._hooks.has(event, definition.collection.name):
                 calls.append((event, definition.collection.name, change))
         if calls:
-            self._later(lambda: self._after(calls, context))
+            self._later(lambda: self._after(calls, context), sum(len(change.raw) for _, _, change in calls))
 
     async def _after(self, calls: Sequence[tuple[str, str, Change]], context: Context) -> None:
         for event, name, change in calls:

@@ -184,7 +184,7 @@ class House:
             self.catalog,
             self.hooks,
             self.positions,
-            later=lambda work: None,
+            later=lambda work, size=0: None,
             new_id=rows.new_id,
             now_us=wall_clock_us,
         )
@@ -207,7 +207,7 @@ class House:
             snapshot=self.snapshot,
             bus=NoBus(),
             spawn=spawn,
-            later=lambda work: spawn(work(), name="after-hooks"),
+            later=lambda work, size=0: spawn(work(), name="after-hooks"),
         )
         store.on_commit = self.hub.deliver
         store.on_schema = self._schema_changed

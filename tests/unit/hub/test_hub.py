@@ -672,18 +672,73 @@ async def test_many_who_go_at_once_are_taken_off_a_few_in_each_turn_of_the_loop_
 
     account = await home.account("acme")
     clients = [await home.client(person(f"user{number}", account)) for number in range(300)]
+    following = clients[0].connection.feed.connections
     for number, client in enumerate(clients):
         client.connection.lost(number, "")
-    sizes = [home.hub.size]
-    while home.hub.size:
+    assert home.hub.size == 0
+    sizes = [len(following)]
+    while following:
         await asyncio.sleep(0)
-        sizes.append(home.hub.size)
+        sizes.append(len(following))
 
     assert max(before - after for before, after in pairwise([300, *sizes])) == PART_AT_ONCE
     async with asyncio.timeout(5):
         while len(left) < len(clients):  # noqa: ASYNC110 - they run in threads
             await asyncio.sleep(0.01)
     assert sorted(left) == list(range(300))
+
+
+async def test_the_place_of_one_who_went_is_free_at_once_however_many_went(tmp_path: Path) -> None:
+    async with house(tmp_path, realtime_max_connections_per_user=5) as home:
+        account = await home.account("acme")
+        clients = [await home.client(person(f"user{number}", account)) for number in range(20) for _ in range(5)]
+        for client in clients:
+            client.connection.lost(1006, "")
+
+        for number in range(20):
+            for _ in range(5):
+                await home.client(person(f"user{number}", account))
+        assert home.hub.size == 100
+
+
+async def test_of_one_whose_connection_was_cut_nothing_more_is_served(home: House) -> None:
+    served: list[str] = []
+
+    @home.hooks.on_realtime_message()
+    async def message(message: dict[str, Any]) -> None:
+        served.append(message["id"])
+
+    account = await home.account("acme")
+    others = [await home.client(person(f"user{number}", account)) for number in range(100)]
+    client = await home.client(person("ann", account))
+    for number in range(3):
+        client.send(action="ping", id=f"{number}")
+    for other in others:
+        other.connection.lost(1006, "")
+    client.connection.cut()
+    while any(task.get_name() == "realtime-messages" for task in home.tasks):  # noqa: ASYNC110 - it ends by itself
+        await asyncio.sleep(0)
+
+    assert served == []
+
+
+async def test_who_sent_a_token_in_time_is_not_ended_for_how_long_it_is_looked_at(tmp_path: Path) -> None:
+    async with house(tmp_path, realtime_auth_seconds=0.2) as home:
+        who = person("ann", await home.account("acme"))
+        home.people["ann"] = who
+        looked_at = asyncio.Event()
+
+        @home.hooks.on_realtime_connect()
+        async def slow() -> None:
+            await looked_at.wait()
+
+        client = await home.client(None)
+        client.send(action="auth", token="ann")
+        await asyncio.sleep(0.5)
+        looked_at.set()
+
+        await client.until_types("auth")
+        assert client.link.closed is None
 
 
 async def test_connect_subscribe_and_message_hooks_can_refuse(home: House) -> None:

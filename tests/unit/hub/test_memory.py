@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from snackbase.gateway.frames import FrameParser
-from snackbase.gateway.link import WebSocketLink
+from snackbase.gateway.link import Reading, WebSocketLink
 from snackbase.gateway.wire import TEXT, WEBSOCKET
 from snackbase.hub import Connection, Opening
-from snackbase.hub.turns import Turns
 from snackbase.model import Rules
 from tests.protocol.raw import client_frame
 from tests.storage.support import text
@@ -53,11 +52,13 @@ class Transport:
         return 0
 
 
-async def _connected(home: House, who: Person, transport: Transport, registry: set[Any], turns: Turns) -> Connection:
+async def _connected(
+    home: House, who: Person, transport: Transport, registry: set[Any], reading: Reading
+) -> Connection:
     connection = await home.hub.open(Opening(wire=WEBSOCKET, address="127.0.0.1", authenticated=who))
     maker = FrameParser.maker(max_message_bytes=65536)
     connection.attach(
-        WebSocketLink(cast(asyncio.Transport, transport), connection, registry, parser=maker, turns=turns)
+        WebSocketLink(cast(asyncio.Transport, transport), connection, registry, parser=maker, reading=reading)
     )
     link = cast(WebSocketLink, connection.link)
     link.data_received(client_frame(TEXT, b'{"action":"subscribe","collection":"posts"}'))
@@ -73,16 +74,16 @@ async def test_an_idle_connection_with_a_view_of_its_own_keeps_little(tmp_path: 
         people = [person(f"0b58e5f0-0000-4000-8000-{number:012}", account) for number in range(MANY + 50)]
         home.people |= {who.claims.user_id: who for who in people}
         registry: set[Any] = set()
-        turns = Turns(2 * MANY)
+        reading = Reading(2 * MANY)
         transports = [Transport() for _ in people]
         pairs = list(zip(people, transports, strict=True))
         for who, transport in pairs[:50]:
-            await _connected(home, who, transport, registry, turns)
+            await _connected(home, who, transport, registry, reading)
         gc.collect()
         tracemalloc.start()
         try:
             for who, transport in pairs[50:]:
-                await _connected(home, who, transport, registry, turns)
+                await _connected(home, who, transport, registry, reading)
             gc.collect()
             kept, _ = tracemalloc.get_traced_memory()
         finally:
@@ -97,7 +98,7 @@ async def test_between_messages_a_connection_has_no_frame_parser_and_in_one_it_h
         who = person("ann", await home.account("acme"))
         home.people["ann"] = who
         transport = Transport()
-        connection = await _connected(home, who, transport, set(), Turns(2 * MANY))
+        connection = await _connected(home, who, transport, set(), Reading(2 * MANY))
         link = cast(WebSocketLink, connection.link)
         message = client_frame(TEXT, b'{"action":"ping"}')
         acknowledged = transport.written
