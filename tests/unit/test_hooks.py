@@ -380,7 +380,7 @@ async def test_a_stop_stands_behind_no_other_hook(impatient: Hooks, counters: Co
         waiting = [asyncio.ensure_future(impatient.fire("on_record_after_create", refusing=False)) for _ in range(100)]
         await asyncio.sleep(0)
         await impatient.fire("on_terminate", refusing=False)
-        assert not all(one.done() for one in waiting)
+        assert sum(one.done() for one in waiting) < 50
         freed.set()
         await asyncio.gather(*waiting)
 
