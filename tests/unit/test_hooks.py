@@ -362,14 +362,12 @@ async def test_who_waits_for_a_thread_for_too_long_is_told_as_when_a_call_takes_
     freed = threading.Event()
     impatient.on_realtime_connect()(lambda: freed.wait())
     with capture_logs() as lines:
-        began = time.monotonic()
         await asyncio.gather(*(impatient.fire("on_realtime_connect", refusing=True) for _ in range(100)))
-        took = time.monotonic() - began
     freed.set()
 
     assert counters.hook_failures == {"on_realtime_connect": 100}
-    assert {line["event"] for line in lines} <= {"hook_timeout", "hook_failed"}
-    assert took < 100 * SHORT_S / 4, "nobody waited for all of the others"
+    # Whoever had waited for all of the others would have found the threads' queue full of calls that hang.
+    assert {line["event"] for line in lines} == {"hook_timeout"}
 
 
 async def test_a_stop_stands_behind_no_other_hook(impatient: Hooks, counters: Counters) -> None:

@@ -118,12 +118,14 @@ class AfterHooks:
                     await self._tasks.wait(within_s)
         left = len(self._waiting)
         self._waiting.clear()
+        self._waiting_bytes = 0
         if left:
             self._drop(left)
         await self._tasks.cancel()
 
 
 async def _run(work: Work) -> None:
+    """So that what is wrong already with the call is a task that failed, and the next one begins."""
     await work()
 
 

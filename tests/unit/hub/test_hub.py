@@ -1,6 +1,7 @@
 """hub/: subscriptions, events, rights and ends of connections, over a real store."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
@@ -726,15 +727,17 @@ async def test_who_sent_a_token_in_time_is_not_ended_for_how_long_it_is_looked_a
     async with house(tmp_path, realtime_auth_seconds=0.2) as home:
         who = person("ann", await home.account("acme"))
         home.people["ann"] = who
-        looked_at = asyncio.Event()
+        asked, looked_at = asyncio.Event(), asyncio.Event()
 
         @home.hooks.on_realtime_connect()
         async def slow() -> None:
+            asked.set()
             await looked_at.wait()
 
         client = await home.client(None)
         client.send(action="auth", token="ann")
-        await asyncio.sleep(0.5)
+        await asked.wait()
+        assert client.connection.tick(time.monotonic() + 3600, time.time()) is None
         looked_at.set()
 
         await client.until_types("auth")
