@@ -55,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 PLANS = {
     "default": Plan(pairs=3, create_s=1.2, ceiling_rates=(20, 80, 320), ceiling_s=3, growth=(500, 1000, 2000)),
-    "full": Plan(pairs=7, asides=3, create_s=2, spaced=100, batches=8, fast=2000, open_s=6, large_s=15),
+    "full": Plan(pairs=7, asides=3, create_s=2, spaced=200, batches=8, fast=2000, open_s=6, large_s=15),
     "quick": Plan(
         pairs=1,
         create_s=0.8,

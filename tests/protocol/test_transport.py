@@ -34,7 +34,7 @@ def test_bytes_arrive_once_and_in_order_while_the_kernel_takes_some_of_a_write_o
             while left:
                 count = chance.choice((1, 1, 3, 40))
                 now, left = left[:count], left[count:]
-                before = link._direct
+                before = link._direct is not None
                 unsent = link.write(now)
                 assert unsent == link.buffered()
                 ways.add((before, unsent > 0))

@@ -70,9 +70,9 @@ class TransportLink(asyncio.Protocol):
         self._registry = registry
         self._paused = False
         self._ending = False
-        # Whether nothing waits in the transport, so that a write may go past it. Not before a first one has gone
-        # through it: what was written during the handshake may still be there.
-        self._direct = False
+        # The socket while nothing waits in the transport, so that a write may go past it. Not before a first one has
+        # gone through it: what was written during the handshake may still be there.
+        self._direct: socket.SocketType | None = None
         self._socket: socket.SocketType | None = None
         self._end_code: int | None = None
         self._end_reason = ""
@@ -80,15 +80,16 @@ class TransportLink(asyncio.Protocol):
         registry.add(self)
 
     def write(self, frames: Sequence[bytes]) -> int:
-        if not self._direct or self._socket is None or self._ending:
+        direct = self._direct
+        if direct is None or self._ending:
             return self._write_behind(frames)
         try:
             if len(frames) == 1:
-                taken = self._socket.send(frames[0])
+                taken = direct.send(frames[0])
                 if taken == len(frames[0]):
                     return 0
             else:
-                taken = self._socket.sendmsg(frames)
+                taken = direct.sendmsg(frames)
                 if taken == sum(map(len, frames)):
                     return 0
         except OSError:
@@ -99,25 +100,26 @@ class TransportLink(asyncio.Protocol):
     def _write_behind(self, frames: Sequence[bytes | memoryview]) -> int:
         """Write through the transport: what the kernel does not take now, and what may not overtake that."""
         transport = self._transport
-        self._direct = False
+        self._direct = None
         if self._ending or transport.is_closing():
             return self.buffered()
         # Not joined: a stalled reader's buffer goes on sharing its bytes with everybody else's.
         transport.writelines(frames)
         buffered = transport.get_write_buffer_size()
-        self._direct = not buffered and self._found_socket()
+        if not buffered:
+            self._direct = self._found_socket()
         return buffered
 
-    def _found_socket(self) -> bool:
-        """Whether there is a socket to write to past the transport."""
+    def _found_socket(self) -> socket.SocketType | None:
+        """What to write to past the transport, if there is such a thing."""
         if self._socket is None and not self._transport.get_extra_info("sslcontext"):
             its = self._transport.get_extra_info("socket")
             if its is not None:
                 self._socket = socket.SocketType(its.family, its.type, its.proto, its.fileno())
-        return self._socket is not None
+        return self._socket
 
     def buffered(self) -> int:
-        return 0 if self._direct or self._receiver is None else self._transport.get_write_buffer_size()
+        return 0 if self._direct is not None or self._receiver is None else self._transport.get_write_buffer_size()
 
     def ping(self) -> None:
         """Nothing: only a WebSocket has pings."""
@@ -149,7 +151,7 @@ class TransportLink(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ending = True
-        self._direct = False
+        self._direct = None
         if self._socket is not None:
             # The transport closes the descriptor after this, and the kernel gives its number to somebody else.
             self._socket.detach()

@@ -13,6 +13,7 @@ from time import monotonic
 import structlog
 
 from snackbase.hub.connection import Connection
+from snackbase.metrics import Counters
 from snackbase.realtime.groups import Member
 from snackbase.realtime.session import State
 
@@ -50,35 +51,36 @@ class Together:
         self.forget()
 
     def forget(self) -> None:
-        self._frames: list[bytes] | None = None
+        self._frames: tuple[bytes, ...] | None = None
         self._joined: bytes | None = None
 
-    def of(self, frames: list[bytes]) -> list[bytes]:
+    def of(self, frames: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """What to write for this outbox."""
         if frames != self._frames:
-            # A copy: an outbox that cannot be written yet goes on growing.
-            self._frames, self._joined = frames.copy(), None
+            self._frames, self._joined = frames, None
             return frames
         if self._joined is None:
             if sum(map(len, frames)) > MOST_JOINED:
                 return frames
             self._joined = b"".join(frames)
-        return [self._joined]
+        return (self._joined,)
 
 
 class Lag:
     """How a connection with unsent bytes gets on: what the kernel had taken when it last moved, and when.
 
+    Counted are the bytes of writes that left some unsent: where the kernel takes one whole, nothing waits before it.
+
     Its largest write is not counted against the limit: a transaction or a page of a snapshot leaves in one write,
     however large it is, and who was ended for it would meet it again each time they come back.
     """
 
-    __slots__ = ("_end", "_start", "since", "taken")
+    __slots__ = ("_end", "_start", "sent", "since", "taken")
 
     def __init__(self, taken: int, since: float) -> None:
         self.taken = taken
         self.since = since
-        self._start = self._end = 0
+        self.sent = self._start = self._end = 0
 
     def note(self, start: int, end: int, taken: int) -> None:
         """A write that stands between these two of all the bytes handed over."""
@@ -100,6 +102,7 @@ class Delivery:
         most, most_in_all: bytes that may wait unsent: for one connection, besides its largest write; for the process.
         stall_s: how long unsent bytes may make no progress.
         slow: called with a connection that must end as a slow consumer; and whether nothing more may be kept for it.
+        counters: bytes handed to links are counted there.
         clock: monotonic seconds.
     """
 
@@ -110,6 +113,7 @@ class Delivery:
         most_in_all: int,
         stall_s: float,
         slow: Callable[[Connection, bool], None],
+        counters: Counters,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._clock = clock
@@ -117,6 +121,7 @@ class Delivery:
         self._most_in_all = most_in_all
         self._stall_s = stall_s
         self._slow = slow
+        self._counters = counters
         self.dirty: list[Connection] = []
         self._lagging: dict[Connection, Lag] = {}
         self._owed: dict[Connection, int] = {}
@@ -156,18 +161,20 @@ class Delivery:
         self._flush_slice()
 
     def _flush_slice(self) -> None:
-        now, later = self.dirty[:SLICE], self.dirty[SLICE:]
-        self.dirty = later
+        now = self.dirty[:SLICE]
+        del self.dirty[:SLICE]
         self._written += len(now)
+        handed = 0
         for connection in now:
             try:
                 if len(connection.out) > 1:
                     connection.out = self._together.of(connection.out)
-                connection.flush()
+                handed += connection.hand_over()
             except Exception:
                 # A defect of ours at one connection: it must not keep the others from being written to.
                 log.exception("flush_failed", connection_id=connection.id)
                 connection.cut()
+        self._counters.bytes_sent += handed
         if self.dirty:
             asyncio.get_running_loop().call_soon(self._flush_slice)
         else:
@@ -177,11 +184,12 @@ class Delivery:
 
     def lagging(self, connection: Connection, buffered: int, newest: int) -> None:
         """A write of `newest` bytes left some unsent."""
-        taken = connection.sent - buffered
         lag = self._lagging.get(connection)
         if lag is None:
-            lag = self._lagging[connection] = Lag(taken, self._clock())
-        lag.note(connection.sent - newest, connection.sent, taken)
+            lag = self._lagging[connection] = Lag(newest - buffered, self._clock())
+        lag.sent += newest
+        taken = lag.sent - buffered
+        lag.note(lag.sent - newest, lag.sent, taken)
         if lag.counted(buffered, taken) > self._most and connection.state is not State.ENDED:
             self._slow(connection, False)
 
@@ -190,7 +198,7 @@ class Delivery:
         for connection in left_out:
             if isinstance(connection, Connection):
                 # Its other subscriptions may have been given the transaction: a stream would resume behind it.
-                connection.out.clear()
+                connection.out = ()
                 self._slow(connection, True)
         left_out.clear()
 
@@ -222,7 +230,7 @@ class Delivery:
             if not buffered:
                 del self._lagging[connection]
                 continue
-            taken = connection.sent - buffered
+            taken = lag.sent - buffered
             if taken > lag.taken:
                 lag.taken, lag.since = taken, now
             waiting[connection] = waiting.get(connection, 0) + buffered

@@ -110,6 +110,7 @@ class Hub:
             most_in_all=settings.realtime_outbox_total_bytes,
             stall_s=settings.realtime_stall_seconds,
             slow=self._slow,
+            counters=counters,
         )
 
         self._passages = Passages(store.read_changes, position=self._token, counters=counters)

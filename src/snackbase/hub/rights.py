@@ -407,7 +407,7 @@ class Rights:
         position = self._position(connection.feed)
         payload = protocol.resync(subscription.request.collection, reason, position, name=subscription.request.id)
         wire, resumable = connection.wire, last and not connection.held
-        connection.out.append(wire.resumable(payload, position.encode()) if resumable else wire.message(payload))
+        connection.out += (wire.resumable(payload, position.encode()) if resumable else wire.message(payload),)
 
 
 def _reason(before: Collection | None, after: Collection | None) -> str | None:

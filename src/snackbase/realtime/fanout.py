@@ -22,6 +22,7 @@ OPERATION_NAMES = {bit: name for name, bit in OPERATION_BITS.items()}
 MOST_MADE = 64 << 20
 """Bytes made of one transaction for subscriptions that look different. Whoever gives each of their ten thousand
 subscriptions another name would have a record of 512 KB become 5 GB at once."""
+_EMPTY: tuple[bytes, ...] = ()
 _encode = msgspec.json.Encoder().encode
 
 
@@ -215,17 +216,26 @@ class Feed:
                 frames = [wire.message(payload) for payload in payloads[:-1]]
                 frames.append(wire.resumable(payloads[-1], position.encode()))
                 frame = frames[0] if len(frames) == 1 else b"".join(frames)
-                for member in members:
-                    if not member.queued:
-                        member.queued = True
-                        dirty.append(member)
-                    member.out.append(frame)
+                _put(frame, members, dirty)
         self.tally.encodings += len(made)
         for member in staging:
             if not member.queued:
                 member.queued = True
                 dirty.append(member)
             unstage(member, position, resumable=not member.held)
+
+
+def _put(frame: bytes, members: Collection[Member], dirty: list[Any]) -> None:
+    """Into the outbox of each. Who had the same outbox has the same one again: a thousand members share it."""
+    before, after = _EMPTY, (*_EMPTY, frame)
+    for member in members:
+        out = member.out
+        if out is not before:
+            before, after = out, (*out, frame)
+        member.out = after
+        if not member.queued:
+            member.queued = True
+            dirty.append(member)
 
 
 def _key(views: Mapping[str, View], *, every: bool) -> tuple[object, ...]:
@@ -240,9 +250,8 @@ def unstage(member: Member, position: str, *, resumable: bool) -> None:
     staged, wire = member.staged, member.wire
     if not staged:
         return
-    member.out.extend(wire.message(payload) for payload in staged[:-1])
-    last = staged[-1]
-    member.out.append(wire.resumable(last, position.encode()) if resumable else wire.message(last))
+    last = wire.resumable(staged[-1], position.encode()) if resumable else wire.message(staged[-1])
+    member.out = (*member.out, *map(wire.message, staged[:-1]), last)
     staged.clear()
 
 

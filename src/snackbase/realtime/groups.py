@@ -21,7 +21,7 @@ class Member(Protocol):
     must be staged (see `unstage`)."""
 
     wire: Wire
-    out: list[bytes]
+    out: tuple[bytes, ...]
     queued: bool
     staged: list[bytes] | None
     held: int

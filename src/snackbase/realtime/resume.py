@@ -209,7 +209,7 @@ class Replay:
             # Beside one that nobody asked for, other subscriptions of the stream may have been told later changes.
             resumable = self.member.held == len(self.parts) and not self.unasked
             wire, last = self.member.wire, self._last[1]
-            self.member.out.append(wire.resumable(last, passage.position.encode()) if resumable else wire.message(last))
+            self.member.out += (wire.resumable(last, passage.position.encode()) if resumable else wire.message(last),)
             self._last = None
         self._told.clear()
         self.at = passage.head
@@ -220,12 +220,12 @@ class Replay:
         if member.staged is None:
             frame = passage.frame(subscription, member.wire)
             if frame:
-                member.out.append(frame)
+                member.out += (frame,)
             return int(bool(frame)), len(frame)
         payloads = passage.payloads(subscription)
         if payloads:
             if self._last is not None:
-                member.out.append(member.wire.message(self._last[1]))
-            member.out.extend(map(member.wire.message, payloads[:-1]))
+                member.out += (member.wire.message(self._last[1]),)
+            member.out += tuple(map(member.wire.message, payloads[:-1]))
             self._last = subscription, payloads[-1]
         return len(payloads), sum(map(len, payloads))

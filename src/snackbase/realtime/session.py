@@ -107,7 +107,7 @@ class Session:
     """One client.
 
     Attributes:
-        out: wire messages waiting for the next flush of this session.
+        out: wire messages waiting for the next flush of this session; many sessions share the same tuple.
         queued: whether events are among them, for which somebody will flush it.
         staged: a list when messages of one change must be merged before any becomes a resume point (an SSE stream of
             several subscriptions), else None.
@@ -141,7 +141,7 @@ class Session:
         self.wire = wire
         self.state = State.AUTHENTICATING
         self.principal: Principal | None = None
-        self.out: list[bytes] = []
+        self.out: tuple[bytes, ...] = ()
         self.queued = False
         self.staged: list[bytes] | None = [] if stages else None
         self.held = 0
@@ -173,7 +173,7 @@ class Session:
 
     def send(self, payload: bytes) -> None:
         """Put a message from which nobody resumes into the outbox."""
-        self.out.append(self.wire.message(payload))
+        self.out += (self.wire.message(payload),)
 
     def accept(self, now: float, timing: Timing) -> Closing | None:
         """Count one message of the client; a Closing when it sends too many."""
@@ -200,7 +200,7 @@ class Session:
         """
         payload = protocol.heartbeat(rfc3339(now_us), position)
         wire = self.wire
-        self.out.append(wire.resumable(payload, position.encode()) if resumable else wire.message(payload))
+        self.out += (wire.resumable(payload, position.encode()) if resumable else wire.message(payload),)
 
     def heartbeat_due(self, now: float) -> bool:
         return self.state is State.LIVE and now >= self._heartbeat_at

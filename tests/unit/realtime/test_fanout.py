@@ -40,7 +40,7 @@ class Client:
 
     def __init__(self, wire: Wire = WIRE, *, stages: bool = False) -> None:
         self.wire: Wire = wire
-        self.out: list[bytes] = []
+        self.out: tuple[bytes, ...] = ()
         self.queued = False
         self.staged: list[bytes] | None = [] if stages else None
         self.held = 0
@@ -159,7 +159,7 @@ def test_a_deleted_record_shows_its_last_state_to_those_who_could_see_it(feed: F
     route(feed, log.change(Op.CREATE, "r1", {"status": "published", "n": 1}))
     route(feed, log.change(Op.DELETE, "r1"))
     assert sees.messages()[1]["data"] == {"id": "r1", "status": "published", "n": 1}
-    assert blind.out == []
+    assert blind.out == ()
 
 
 def test_operations_filter_on_the_delivered_operation(feed: Feed) -> None:
@@ -187,6 +187,19 @@ def test_a_row_from_before_a_field_was_dropped_and_another_added_shows_the_field
     route(feed, log.change(Op.CREATE, "r1", {"dropped": "secret"}))
 
     assert client.messages()[0]["data"] == {"id": "r1", "new": None}
+
+
+def test_members_who_wait_for_the_same_events_share_one_outbox(feed: Feed) -> None:
+    log, clients = Log(), [Client() for _ in range(4)]
+    for client in clients:
+        feed.join(client, view(), bits=ALL, name=None)
+    apart = clients[3]
+    apart.out += (b"heartbeat",)
+    for number in range(3):
+        route(feed, log.change(Op.CREATE, f"r{number}"))
+
+    assert all(client.out is clients[0].out for client in clients[:3])
+    assert apart.out == (b"heartbeat", *clients[0].out)
 
 
 def test_the_members_of_a_group_get_the_very_same_bytes_object(feed: Feed) -> None:
@@ -309,7 +322,7 @@ def test_an_indexed_group_is_not_even_judged_for_the_events_of_others(feed: Feed
     assert set(judged) == {"u1", "u2"}
     assert [m.get("change") for m in clients["u1"].messages()] == [None, "leave"]
     assert [m.get("change") for m in clients["u2"].messages()] == ["enter"]
-    assert clients["u3"].out == []
+    assert clients["u3"].out == ()
 
 
 def test_an_index_over_the_elements_of_an_array_finds_its_groups(feed: Feed) -> None:
@@ -344,7 +357,7 @@ def test_who_left_gets_nothing_and_the_feed_forgets_empty_groups(feed: Feed) -> 
     kept = feed.join(other, view(index=IndexedOn("owner", ("u", "v"))), bits=CREATE, name=None)
     feed.leave(client, membership)
     route(feed, log.change(Op.CREATE, "r1", {"owner": "u"}))
-    assert client.out == []
+    assert client.out == ()
     assert len(other.messages()) == 1
     feed.leave(other, kept)
     assert list(feed.groups()) == []
@@ -355,7 +368,7 @@ def test_control_rows_are_no_events(feed: Feed) -> None:
     client, log = Client(), Log()
     feed.join(client, view(), bits=ALL, name=None)
     assert route(feed, log.change(Op.CONTROL, "user", {"what": "user_rights"})) == []
-    assert client.out == []
+    assert client.out == ()
 
 
 VALUES = st.fixed_dictionaries({"owner": st.sampled_from(["u1", "u2", None]), "n": st.integers(0, 2)})
@@ -426,7 +439,7 @@ def test_however_members_come_and_go_each_gets_every_event_of_theirs_once(
         else:
             client, place, _, _ = here.pop(number % len(here))
             feed.leave(client, place)
-            client.out.clear()
+            client.out = ()
         owner = ("u1", "u2", "u3")[number % 3]
         told = {id(client): len(client.messages()) for client, _, _, _ in here}
         dirty = route(feed, log.change(Op.CREATE, f"r{log.seq}", {"owner": owner}))

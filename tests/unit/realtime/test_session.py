@@ -35,7 +35,7 @@ def test_a_client_that_sends_no_token_in_time_is_ended() -> None:
 def test_expiry_is_warned_of_once_60_s_before_and_ends_the_connection_at_exp() -> None:
     made = session(expires_at=1000.0)
     assert made.tick(0.0, 939.0) is None
-    assert made.out == []
+    assert made.out == ()
     assert made.tick(1.0, 940.0) is None
     assert made.tick(2.0, 941.0) is None
     (warning,) = messages(made)
