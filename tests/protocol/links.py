@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import uvloop
 
+from snackbase.gateway.link import Reading
 from snackbase.gateway.transport import TransportLink
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -15,6 +16,27 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
 }
 PATIENCE_S = 5
+
+
+class Reluctant(Reading):
+    """Turns that come when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.asked = asyncio.Event()
+        self.calls: list[Callable[[], object]] = []
+
+    def free(self) -> bool:
+        return False
+
+    def later(self, go: Callable[[], object]) -> None:
+        self.calls.append(go)
+        self.asked.set()
+
+    def come(self) -> None:
+        calls, self.calls = self.calls, []
+        for go in calls:
+            go()
 
 
 class Listener:

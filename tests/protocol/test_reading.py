@@ -3,36 +3,14 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
 from functools import partial
 
 import pytest
 
 from snackbase.gateway.frames import FrameParser
 from snackbase.gateway.link import Reading, WebSocketLink
-from tests.protocol.links import LOOPS, Server, connect, read, run
+from tests.protocol.links import LOOPS, Reluctant, Server, connect, read, run
 from tests.protocol.raw import CLOSE, TEXT, client_frame
-
-
-class Reluctant(Reading):
-    """Turns that come when the test says so."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
-        self.asked = asyncio.Event()
-        self.calls: list[Callable[[], object]] = []
-
-    def free(self) -> bool:
-        return False
-
-    def later(self, go: Callable[[], object]) -> None:
-        self.calls.append(go)
-        self.asked.set()
-
-    def come(self) -> None:
-        calls, self.calls = self.calls, []
-        for go in calls:
-            go()
 
 
 def server(reading: Reading) -> Server:

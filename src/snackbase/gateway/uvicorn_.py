@@ -23,10 +23,10 @@ from snackbase.errors import BadRequest, HeadTooLarge, RateLimited, RequestTimeo
 from snackbase.gateway import handshake
 from snackbase.gateway.bounds import (
     DEFAULT_LIMITS,
-    ENTER_AT_ONCE,
     MAX_HEAD_BYTES,
     MAX_HEADERS,
     MAX_PIPELINED,
+    OPEN_AT_ONCE,
     READ_AT_ONCE,
     Limits,
 )
@@ -35,11 +35,11 @@ from snackbase.gateway.joined import JoinedHead
 from snackbase.gateway.link import EXTENSION, Reading, WebSocketLink
 from snackbase.gateway.sockets import AddressesOnly
 from snackbase.gateway.uvicorn_exchange import Exchange
-from snackbase.hub.turns import Turns
 
 log = logging.getLogger("snackbase.gateway")
 _SILENT = logging.Logger("silent", level=logging.CRITICAL + 1)
 
+_REALTIME = b"/realtime/"
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 
@@ -47,7 +47,7 @@ class HttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with bounds on a request's head, and a way out for event streams."""
 
     limits: ClassVar[Limits] = DEFAULT_LIMITS
-    entrance: ClassVar[Turns] = Turns(ENTER_AT_ONCE)
+    opening: ClassVar[Reading] = Reading(OPEN_AT_ONCE)
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._quiet_since = 0.0
         self._begun = False
         self._deaf = False
+        self._waiting = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(AddressesOnly(transport))  # type: ignore[arg-type]  # all it asks of it now
@@ -72,18 +73,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(Unavailable("This server has no room for more connections.", code="overloaded"))
             return
         self._await_head()
-        if not self.entrance.free():
-            # A thousand who come back in one moment must not be one long hold for those who are here.
-            transport.pause_reading()
-            self.entrance.later(self._enter)
-
-    def _enter(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         self._unset_keepalive_if_required()
+        self._no_longer_waiting()
         super().connection_lost(exc)
         if self._running is not None and not self._running.response_complete:
             # uvicorn tells only the newest request, which may be one that waits behind this one.
@@ -99,6 +93,34 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
+        if self._waiting or (_opens(data) and not self.opening.free()):
+            if self.opening.keep(len(data)):
+                self._wait(data)
+                return
+            data = self._no_longer_waiting() + data
+        self._read(data)
+
+    def _wait(self, data: bytes) -> None:
+        """A thousand who come back in one moment must not be one long hold for those who are here."""
+        if not self._waiting:
+            self.transport.pause_reading()
+            self.opening.later(self._go_on)
+        self._waiting += data
+
+    def _no_longer_waiting(self) -> bytes:
+        data, self._waiting = self._waiting, b""
+        if data:
+            self.opening.keep(-len(data))
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+        return data
+
+    def _go_on(self) -> None:
+        data = self._no_longer_waiting()
+        if data and not self.transport.is_closing():
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -210,7 +232,7 @@ class HttpProtocol(HttpToolsProtocol):
     @property
     def _arriving(self) -> bool:
         """Something of a head is here, and not all of it."""
-        return self._begun or self._head_bytes > 0
+        return self._begun or self._head_bytes > 0 or bool(self._waiting)
 
     @property
     def _idle(self) -> bool:
@@ -230,7 +252,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _head_late(self) -> None:
         self._head_timer = None
-        if self._arriving:
+        if self._waiting:
+            # It is we who are late.
+            self._await_head()
+        elif self._arriving:
             self._refuse(RequestTimeout("The request's head did not arrive in time."))
         else:
             self.transport.close()
@@ -409,13 +434,19 @@ def protocols(settings: Settings) -> tuple[type[HttpProtocol], type[WebSocketPro
 
     class BoundHttpProtocol(HttpProtocol):
         limits = chosen
-        entrance = Turns(ENTER_AT_ONCE)
+        opening = Reading(OPEN_AT_ONCE)
 
     class BoundWebSocketProtocol(WebSocketProtocol):
         limits = chosen
         reading = Reading(READ_AT_ONCE)
 
     return BoundHttpProtocol, BoundWebSocketProtocol
+
+
+def _opens(data: bytes) -> bool:
+    """Whether a request begins here that opens a realtime connection, under whatever prefix."""
+    end = data.find(b"\r\n")
+    return data.find(_REALTIME, 0, end) > 0 and data.startswith(b"GET ")
 
 
 def _head_too_large() -> HeadTooLarge:
