@@ -32,6 +32,11 @@ class Request(msgspec.Struct, frozen=True):
     subprotocols: tuple[str, ...]
 
 
+def opens_realtime(data: bytes) -> bool:
+    """Whether a request begins here that opens a realtime connection, under whatever prefix."""
+    return data.startswith(b"GET ") and data.find(b"/realtime/", 0, data.find(b"\r\n")) > 0
+
+
 def read_request(head: bytes) -> Request:
     """Read and check a handshake's head (without the blank line).
 

@@ -39,7 +39,6 @@ from snackbase.gateway.uvicorn_exchange import Exchange
 log = logging.getLogger("snackbase.gateway")
 _SILENT = logging.Logger("silent", level=logging.CRITICAL + 1)
 
-_REALTIME = b"/realtime/"
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 
@@ -93,7 +92,7 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        if self._waiting or (_opens(data) and not self.opening.free()):
+        if self._waiting or (handshake.opens_realtime(data) and not self.opening.free()):
             if self.opening.keep(len(data)):
                 self._wait(data)
                 return
@@ -441,12 +440,6 @@ def protocols(settings: Settings) -> tuple[type[HttpProtocol], type[WebSocketPro
         reading = Reading(READ_AT_ONCE)
 
     return BoundHttpProtocol, BoundWebSocketProtocol
-
-
-def _opens(data: bytes) -> bool:
-    """Whether a request begins here that opens a realtime connection, under whatever prefix."""
-    end = data.find(b"\r\n")
-    return data.find(_REALTIME, 0, end) > 0 and data.startswith(b"GET ")
 
 
 def _head_too_large() -> HeadTooLarge:
