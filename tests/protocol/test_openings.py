@@ -60,6 +60,15 @@ class Door:
             await asyncio.sleep(0)
 
 
+class Heard(asyncio.Protocol):
+    """What has taken the transport."""
+
+    data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+
 def run(loop: str, test: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -152,6 +161,53 @@ def test_who_waits_for_a_turn_is_not_told_that_the_request_came_too_late(loop: s
                 assert door.protocols[0]._head_timer is not None, "looked at again"
                 opening.come()
                 assert await answer(client) == b"HTTP/1.1 200 OK"
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_is_sent_behind_the_request_of_a_stream_is_the_streams_even_if_it_waits(loop: str) -> None:
+    async def test() -> None:
+        opening = Reluctant()
+        door = Door(opening)
+        async with door.open() as port:
+            with connect(port) as client:
+                client.send(PLAIN % 1)
+                assert await answer(client) == b"HTTP/1.1 200 OK"
+                client.send(OPENING % 2)
+                await opening.asked.wait()
+                (protocol,) = door.protocols
+                heard = Heard()
+                protocol.let_go({})
+                protocol.transport.set_protocol(heard)
+                opening.come()
+
+        assert heard.data == OPENING % 2
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_defect_while_one_is_read_in_its_turn_ends_that_connection_and_no_other(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        opening = Reluctant()
+        door = Door(opening)
+        async with door.open() as port:
+            with connect(port) as bad, connect(port) as good:
+                await door.connected(2)
+                bad.send(OPENING % 1)
+                await opening.asked.wait()
+                good.send(OPENING % 2)
+                while len(opening.calls) < 2:  # noqa: ASYNC110 - they tell nobody
+                    await asyncio.sleep(0)
+                waiting = [one for one in door.protocols if b"?n=1 " in one._waiting]
+                monkeypatch.setattr(waiting[0], "_read", lambda _data: 1 // 0)
+                opening.come()
+                assert await answer(good) == b"HTTP/1.1 200 OK"
+                with contextlib.suppress(ConnectionResetError):
+                    assert await answer(bad) == b""
 
     run(loop, test)
 

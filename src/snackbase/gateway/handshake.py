@@ -13,11 +13,14 @@ from urllib.parse import unquote_to_bytes
 import httptools
 import msgspec
 
-from snackbase.errors import BadRequest, MethodNotAllowed, SnackBaseError, UpgradeRequired, error_body
+from snackbase.errors import BadRequest, HeadTooLarge, MethodNotAllowed, SnackBaseError, UpgradeRequired, error_body
+from snackbase.gateway.bounds import MAX_HEAD_BYTES, MAX_HEADERS
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+MAX_LINE_BYTES = 8192
+"""As far as a request is looked at before it is parsed: a body may look like one and have no second line."""
 _FORBIDDEN_IN_VALUE = frozenset(range(0x20)) - {0x09} | {0x7F}
 
 
@@ -34,7 +37,11 @@ class Request(msgspec.Struct, frozen=True):
 
 def opens_realtime(data: bytes) -> bool:
     """Whether a request begins here that opens a realtime connection, under whatever prefix."""
-    return data.startswith(b"GET ") and data.find(b"/realtime/", 0, data.find(b"\r\n")) > 0
+    return data.startswith(b"GET ") and b"/realtime/" in data[:MAX_LINE_BYTES].partition(b"\r\n")[0]
+
+
+def head_too_large() -> HeadTooLarge:
+    return HeadTooLarge(f"The request's head is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} headers.")
 
 
 def read_request(head: bytes) -> Request:

@@ -19,7 +19,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from snackbase.config import Settings
-from snackbase.errors import BadRequest, HeadTooLarge, RateLimited, RequestTimeout, SnackBaseError, Unavailable
+from snackbase.errors import BadRequest, RateLimited, RequestTimeout, SnackBaseError, Unavailable
 from snackbase.gateway import handshake
 from snackbase.gateway.bounds import (
     DEFAULT_LIMITS,
@@ -116,8 +116,16 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _go_on(self) -> None:
         data = self._no_longer_waiting()
-        if data and not self.transport.is_closing():
-            self._read(data)
+        if not data or self.transport.is_closing():
+            return
+        reader = self.transport.get_protocol()
+        try:
+            # A stream may have taken the transport meanwhile; what is sent behind its request is its link's.
+            self._read(data) if reader is self else reader.data_received(data)  # type: ignore[attr-defined]
+        except Exception:
+            # The loop ends a connection that it cannot read from; here nobody else would.
+            log.exception("reading failed")
+            self.transport.abort()
 
     def _read(self, data: bytes) -> None:
         self._head_bytes += len(data)
@@ -135,7 +143,7 @@ class HttpProtocol(HttpToolsProtocol):
                 if self._arriving and self._idle:
                     self._await_head()
             elif self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(_head_too_large())
+                self._refuse(handshake.head_too_large())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -163,7 +171,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _fault(self) -> SnackBaseError | None:
         """What is wrong with the request whose head has arrived."""
         if len(self.headers) > MAX_HEADERS or (self._head_bytes > MAX_HEAD_BYTES and self._size() > MAX_HEAD_BYTES):
-            return _head_too_large()
+            return handshake.head_too_large()
         if len(self.pipeline) >= MAX_PIPELINED:
             return RateLimited("Too many requests are sent ahead of their answers on one connection.")
         hosts = sum(name == b"host" for name, _ in self.headers)
@@ -440,7 +448,3 @@ def protocols(settings: Settings) -> tuple[type[HttpProtocol], type[WebSocketPro
         reading = Reading(READ_AT_ONCE)
 
     return BoundHttpProtocol, BoundWebSocketProtocol
-
-
-def _head_too_large() -> HeadTooLarge:
-    return HeadTooLarge(f"The request's head is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} headers.")

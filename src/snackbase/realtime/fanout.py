@@ -227,11 +227,12 @@ class Feed:
 
 def _put(frame: bytes, members: Collection[Member], dirty: list[Any]) -> None:
     """Into the outbox of each. Who had the same outbox has the same one again: a thousand members share it."""
-    before, after = _EMPTY, (*_EMPTY, frame)
+    one = (frame,)
+    before, after = _EMPTY, _EMPTY + one
     for member in members:
         out = member.out
         if out is not before:
-            before, after = out, (*out, frame)
+            before, after = out, out + one
         member.out = after
         if not member.queued:
             member.queued = True
