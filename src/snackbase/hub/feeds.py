@@ -35,7 +35,8 @@ nodes is not commit order, and a read of the log for each swap would cost more t
 EARLY_ROWS = 256
 GRACE_S = 0.1
 """How long an announcement of what the poll found committed may take; a commit's reaches the hub in milliseconds."""
-REPAIR_ROWS = 500
+REPAIR_ROWS = 100
+"""Read from the log and routed in one go: the loop does nothing else meanwhile, and outboxes pile up."""
 RETRY_S = 0.5
 
 
