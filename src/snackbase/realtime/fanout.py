@@ -227,8 +227,8 @@ class Feed:
 
 def _put(frame: bytes, members: Collection[Member], dirty: list[Any]) -> None:
     """Into the outbox of each. Who had the same outbox has the same one again: a thousand members share it."""
-    one = (frame,)
-    before, after = _EMPTY, _EMPTY + one
+    one: tuple[bytes, ...] = (frame,)
+    before, after = _EMPTY, one
     for member in members:
         out = member.out
         if out is not before:
